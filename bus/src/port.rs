@@ -1,0 +1,94 @@
+//! The port.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::message::{Event, Job, Queue, Topic};
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// The queue is at its bound. The sender goes on: the store has the work, and recovery finds it.
+    #[error("queue {0} is full")]
+    Full(&'static str),
+    #[error("the bus is unavailable: {0}")]
+    Unavailable(String),
+    /// The bus was shut down.
+    #[error("the bus is closed")]
+    Closed,
+}
+
+/// Carries events and jobs.
+///
+/// Guarantees: none that correctness may rest on. An adapter does its best to deliver each event to each current
+/// subscriber in order of announcement, and each job to one consumer, again if that one dropped it unacknowledged.
+#[async_trait]
+pub trait Bus: Send + Sync + Debug {
+    /// Never blocks and never fails: a subscriber that can't keep up is told that it lost some.
+    fn announce(&self, event: Arc<Event>);
+
+    /// Events of these topics from now on.
+    fn subscribe(&self, topics: &[Topic]) -> Box<dyn Subscription>;
+
+    async fn enqueue(&self, queue: Queue, job: Job) -> Result<(), BusError>;
+
+    /// Takes part in serving a queue, with at most `prefetch` unacknowledged deliveries at a time.
+    async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Box<dyn Consumer>, BusError>;
+
+    /// Whether the bus works, for readiness.
+    async fn check(&self) -> Result<(), BusError>;
+}
+
+/// What a subscription yields.
+#[derive(Debug, Clone)]
+pub enum Received {
+    Event(Arc<Event>),
+    /// This many events were lost on this subscription: whatever was derived from them must be read anew.
+    Lost(u64),
+}
+
+#[async_trait]
+pub trait Subscription: Send + Debug {
+    /// The next event; `None` once the bus is closed. Cancel safe.
+    async fn next(&mut self) -> Option<Received>;
+}
+
+#[async_trait]
+pub trait Consumer: Send + Debug {
+    /// The next job; `None` once the bus is closed. Cancel safe. Waits while `prefetch` deliveries are open.
+    async fn next(&mut self) -> Option<Delivery>;
+}
+
+/// A job in hand. Dropped without [`Delivery::ack`] it goes back to the queue.
+#[derive(Debug)]
+pub struct Delivery {
+    pub job: Job,
+    acknowledge: Option<Box<dyn Acknowledge>>,
+}
+
+/// How an adapter learns of the fate of a delivery.
+pub trait Acknowledge: Send + Debug {
+    fn settle(self: Box<Self>, done: bool);
+}
+
+impl Delivery {
+    pub fn new(job: Job, acknowledge: Box<dyn Acknowledge>) -> Self {
+        Self { job, acknowledge: Some(acknowledge) }
+    }
+
+    /// The work is done, or durably taken over: don't deliver it again.
+    pub fn ack(mut self) {
+        if let Some(acknowledge) = self.acknowledge.take() {
+            acknowledge.settle(true);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(acknowledge) = self.acknowledge.take() {
+            acknowledge.settle(false);
+        }
+    }
+}

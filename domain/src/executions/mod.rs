@@ -1,0 +1,11 @@
+//! The life of an execution (spec/scheduling.md, DESIGN §3).
+
+pub mod cancel;
+pub mod output;
+pub mod request;
+pub mod run;
+
+pub use cancel::{Cancellation, cancel};
+pub use output::append_output;
+pub use request::{Prepared, Request, prepare, request, rerun, submit};
+pub use run::{Outcome, claim, finish, hold, release, update};

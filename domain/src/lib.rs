@@ -1,0 +1,29 @@
+//! What every role does with the resources, in one place: request and change executions, dispatch triggers, keep
+//! rules and their triggers in step, look things up, read and write the datastore, mask secrets.
+//!
+//! [`Services`] bundles the ports (store, bus, clock) with the settings and caches; roles hold an `Arc` of it.
+//! Each change is one store commit, then the announcement on the bus (DESIGN §2 rules 1 – 3).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`executions`] | the life of an execution: request, claim, output, finish, cancel, re-run |
+//! | [`triggers`] | dispatch of trigger instances; trigger rows of rules |
+//! | [`rules`] | create, replace, delete rules |
+//! | [`catalog`] | cached look-ups of actions, runner types, rules, triggers, policies, configs |
+//! | [`datastore`] | key-value pairs and their encryption |
+//! | [`rendering`] | Jinja with datastore keys fetched as needed |
+//! | [`view`] | executions as the API and the stream show them, masked |
+
+pub mod catalog;
+pub mod crypto;
+pub mod datastore;
+pub mod error;
+pub mod executions;
+pub mod rendering;
+pub mod rules;
+pub mod services;
+pub mod triggers;
+pub mod view;
+
+pub use error::DomainError;
+pub use services::{Services, Settings};

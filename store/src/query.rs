@@ -1,0 +1,79 @@
+//! Finding documents by declared keys.
+
+use model::Key;
+
+/// One condition on a declared field; a query's conditions are ANDed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cond {
+    Eq(&'static str, Key),
+    Ne(&'static str, Key),
+    In(&'static str, Vec<Key>),
+    Lt(&'static str, Key),
+    Le(&'static str, Key),
+    Gt(&'static str, Key),
+    Ge(&'static str, Key),
+    /// Text that starts with.
+    Prefix(&'static str, String),
+    /// The document lacks the key.
+    Absent(&'static str),
+    Present(&'static str),
+    /// The document's id is one of these.
+    IdIn(Vec<model::Id>),
+    /// Keyset paging by id: ids greater than this one.
+    IdAfter(model::Id),
+}
+
+/// Direction of one sort field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Asc(&'static str),
+    Desc(&'static str),
+}
+
+/// A search in one collection. Ties in the order are broken by id, ascending.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Query {
+    pub conds: Vec<Cond>,
+    pub order: Vec<Order>,
+    /// None: everything, in one answer. Callers that face users always give one.
+    pub limit: Option<u64>,
+    pub offset: u64,
+}
+
+impl Query {
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    pub fn filter(cond: Cond) -> Self {
+        Self { conds: vec![cond], ..Self::default() }
+    }
+
+    pub fn eq(field: &'static str, key: impl Into<Key>) -> Self {
+        Self::filter(Cond::Eq(field, key.into()))
+    }
+
+    #[must_use]
+    pub fn and(mut self, cond: Cond) -> Self {
+        self.conds.push(cond);
+        self
+    }
+
+    #[must_use]
+    pub fn order(mut self, order: Order) -> Self {
+        self.order.push(order);
+        self
+    }
+
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    #[must_use]
+    pub fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+}
