@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod action;
+pub mod duty;
 pub mod execution;
 pub mod id;
 pub mod keyvalue;
@@ -25,6 +26,7 @@ pub mod yaml;
 
 pub use access::{ApiKey, Token, User};
 pub use action::{Action, ActionAlias, RunnerType, Tag};
+pub use duty::{Duty, Lease, Session};
 pub use execution::{Cause, Claim, Execution, LogEntry, OutputChunk, OutputType, ResultValue, RunnerInfo};
 pub use id::{Id, InvalidId};
 pub use keyvalue::{KeyValue, Scope};
