@@ -29,7 +29,7 @@ pub enum Topic {
 /// Something that everybody interested hears about, if they listen at that moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {
-    Execution(Change, Arc<Execution>),
+    Execution(Change, Arc<Versioned<Execution>>),
     Output(Arc<OutputChunk>),
     Announcement { route: String, payload: serde_json::Value, trace_context: Option<serde_json::Value> },
     Alias(Change, Arc<ActionAlias>),

@@ -1,7 +1,7 @@
 //! What every stored resource has in common: an id, a collection, and the keys by which it can be found.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::id::Id;
 use crate::time::Timestamp;
@@ -89,7 +89,7 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync + 'static
 }
 
 /// A document with the revision under which it was read; an update names it and fails if another came first.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Versioned<T> {
     /// 1 after the insert, one more after each update.
     pub rev: u64,

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use model::{Execution, Id, Versioned};
+use bus::Event;
+use model::{Execution, Id, ResultValue, Status, Versioned};
+use serde_json::json;
 
+use super::run::{advance, update};
 use crate::{DomainError, Services};
 
 /// What a cancellation request came to.
@@ -19,6 +22,29 @@ pub enum Cancellation {
 
 /// Cancels for `user`: running ones become `canceling` and their runner is told, others `canceled` at once.
 pub async fn cancel(services: &Services, id: Id, user: &str) -> Result<Cancellation, DomainError> {
-    let _ = (services, id, user);
-    Err(DomainError::NotFound(String::new()))
+    let mut accepted = false;
+    let execution = update(services, id, |execution, now| {
+        accepted = execution.status.is_cancelable();
+        if !accepted {
+            return Ok(false);
+        }
+        let runs = execution.status == Status::Running || execution.context.contains_key("parent");
+        let to = if runs { Status::Canceling } else { Status::Canceled };
+        execution.result =
+            Some(ResultValue::Inline(json!({"message": "Action canceled by user.", "user": user})));
+        execution.context.insert("cancelled_by".to_owned(), user.into());
+        advance(execution, to, now)?;
+        if to == Status::Canceling {
+            // If its runner doesn't answer, recovery decides.
+            execution.check_at = Some(now.plus(services.settings.redrive_after));
+        }
+        Ok(true)
+    })
+    .await?;
+    if !accepted {
+        let already = execution.status == Status::Canceled;
+        return Ok(if already { Cancellation::Already(execution) } else { Cancellation::Refused(execution) });
+    }
+    services.bus.announce(Arc::new(Event::Cancel { execution: id }));
+    Ok(Cancellation::Accepted(execution))
 }

@@ -1,6 +1,7 @@
 //! The life of an execution (spec/scheduling.md, DESIGN §3).
 
 pub mod cancel;
+pub mod follow_up;
 pub mod output;
 pub mod request;
 pub mod run;

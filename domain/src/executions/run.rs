@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use model::{Claim, Execution, Id, Object, RunnerInfo, Status, Timestamp, Versioned};
-use serde_json::Value;
+use bus::{Change, Event, Queue};
+use model::{Claim, Execution, Id, Object, ResultValue, RunnerInfo, Status, Timestamp, Versioned};
+use serde_json::{Value, json};
+use store::StoreExt;
 
+use super::request::ring;
 use crate::{DomainError, Services};
+
+/// Bytes of a large result that stay in the document.
+const PREVIEW_BYTES: usize = 1024;
 
 /// How an attempt ended.
 #[derive(Debug, Clone)]
@@ -17,19 +23,36 @@ pub struct Outcome {
     pub context: Object,
 }
 
+/// Announces a stored change, and sends a completed execution on its way.
+async fn changed(services: &Services, execution: &Arc<Versioned<Execution>>) {
+    services.bus.announce(Arc::new(Event::Execution(Change::Update, execution.clone())));
+    if execution.postrun_pending {
+        ring(services, Queue::PostRun, execution).await;
+    }
+}
+
 /// Puts a requested execution off until `until` (status `delayed`); recovery or the scheduler releases it.
 pub async fn hold(
     services: &Services,
     execution: &Versioned<Execution>,
     until: Timestamp,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
-    let _ = (services, execution, until);
-    Err(DomainError::Superseded(String::new()))
+    let check_at = until.plus(services.settings.redrive_after);
+    step(services, execution, |execution, now| {
+        if execution.status == Status::Delayed {
+            execution.check_at = Some(check_at);
+            return Ok(());
+        }
+        advance(execution, Status::Delayed, now)?;
+        execution.check_at = Some(check_at);
+        Ok(())
+    })
+    .await
 }
 
 /// Lets an execution run: rings the run queue. No write: the runner's claim moves it (DESIGN §3).
 pub async fn release(services: &Services, execution: Arc<Versioned<Execution>>) {
-    let _ = (services, execution);
+    ring(services, Queue::Run, &execution).await;
 }
 
 /// A runner takes the execution: requested, delayed or scheduled → (scheduled →) running, attempt + 1, in one
@@ -40,12 +63,22 @@ pub async fn claim(
     claim: Claim,
     runner_info: RunnerInfo,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
-    let _ = (services, execution, claim, runner_info);
-    Err(DomainError::Superseded(String::new()))
+    step(services, execution, |execution, now| {
+        if execution.status != Status::Scheduled {
+            advance(execution, Status::Scheduled, now)?;
+        }
+        advance(execution, Status::Running, now)?;
+        execution.attempt += 1;
+        execution.claim = Some(claim.clone());
+        execution.runner_info = Some(runner_info.clone());
+        execution.check_at = None;
+        Ok(())
+    })
+    .await
 }
 
 /// Stores the outcome of the attempt that `claimed` holds: result (as a blob if large) and status in one
-/// compare-and-set; the output chunks that are still unsaved may ride along in `append_output` before it.
+/// compare-and-set; the output chunks that are still unsaved go in by `append_output` before it.
 ///
 /// If the execution is `canceling`, it ends `canceled` whatever the outcome says. A result of an older attempt or of
 /// a completed execution is refused as `Superseded` (invariant E2).
@@ -54,8 +87,95 @@ pub async fn finish(
     claimed: &Versioned<Execution>,
     outcome: Outcome,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
-    let _ = (services, claimed, outcome);
-    Err(DomainError::Superseded(String::new()))
+    let (status, result, size) = keep_result(services, outcome.status, outcome.result).await?;
+    let (attempt, holder) = (claimed.attempt, claimed.claim.clone());
+    let follows = super::follow_up::needed(services, claimed).await?;
+    let done = step(services, claimed, |execution, now| {
+        if execution.attempt != attempt || execution.claim != holder {
+            return Err(DomainError::Superseded(format!("attempt {attempt} of {} is over", execution.id)));
+        }
+        let canceled = execution.status == Status::Canceling;
+        advance(execution, if canceled { Status::Canceled } else { status }, now)?;
+        if !canceled || execution.result.is_none() {
+            execution.result.clone_from(&result);
+            execution.result_size = size;
+        } else if let Some(ResultValue::Inline(kept)) = &execution.result {
+            execution.result_size = kept.to_string().len() as u64;
+        }
+        execution.context.extend(outcome.context.clone());
+        execution.postrun_pending = follows;
+        Ok(())
+    })
+    .await?;
+    Ok(done)
+}
+
+/// Where the result goes: into the document, into a blob, or nowhere because it is over the limit, which fails the
+/// execution with a text that says so.
+async fn keep_result(
+    services: &Services,
+    status: Status,
+    result: Value,
+) -> Result<(Status, Option<ResultValue>, u64), DomainError> {
+    if result.is_null() {
+        return Ok((status, None, 0));
+    }
+    let text = result.to_string();
+    let size = text.len() as u64;
+    if text.len() <= services.settings.inline_result_limit {
+        return Ok((status, Some(ResultValue::Inline(result)), size));
+    }
+    drop(result);
+    if text.len() > services.settings.max_result_size {
+        let error = format!(
+            "the result has {size} bytes, more than the limit max_result_size = {}",
+            services.settings.max_result_size
+        );
+        let result = json!({"error": error, "traceback": ""});
+        let size = result.to_string().len() as u64;
+        return Ok((Status::Failed, Some(ResultValue::Inline(result)), size));
+    }
+    let mut end = PREVIEW_BYTES.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let preview = text[..end].to_owned();
+    let blob = Id::of_content(text.as_bytes());
+    services.store.put_blob(blob, text.into_bytes()).await?;
+    Ok((status, Some(ResultValue::Blob { blob, preview }), size))
+}
+
+/// Moves along an edge, or says that the step no longer applies.
+pub(super) fn advance(execution: &mut Execution, to: Status, now: Timestamp) -> Result<(), DomainError> {
+    execution.advance(to, now).map_err(|illegal| DomainError::Superseded(format!("{}: {illegal}", execution.id)))
+}
+
+/// Applies `change` to what the caller has; if that is out of date, to what the store has; until it is written or
+/// `change` refuses.
+async fn step(
+    services: &Services,
+    known: &Versioned<Execution>,
+    mut change: impl FnMut(&mut Execution, Timestamp) -> Result<(), DomainError> + Send,
+) -> Result<Arc<Versioned<Execution>>, DomainError> {
+    let mut current = known.clone();
+    loop {
+        let id = current.id;
+        change(&mut current.doc, services.now())?;
+        match services.store.update(current).await {
+            Ok(written) => {
+                let written = Arc::new(written);
+                changed(services, &written).await;
+                return Ok(written);
+            }
+            Err(error) if error.is_stale() => current = read(services, id).await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+pub(super) async fn read(services: &Services, id: Id) -> Result<Versioned<Execution>, DomainError> {
+    let found = services.store.read::<Execution>(id).await?;
+    found.ok_or_else(|| DomainError::NotFound(format!("Unable to identify resource with id \"{id}\".")))
 }
 
 /// Reads, lets `change` decide, writes with compare-and-set, again if another came first; then announces.
@@ -63,8 +183,21 @@ pub async fn finish(
 pub async fn update(
     services: &Services,
     id: Id,
-    change: impl FnMut(&mut Execution, Timestamp) -> Result<bool, DomainError> + Send,
+    mut change: impl FnMut(&mut Execution, Timestamp) -> Result<bool, DomainError> + Send,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
-    let _ = (services, id, change);
-    Err(DomainError::NotFound(String::new()))
+    loop {
+        let mut current = read(services, id).await?;
+        if !change(&mut current.doc, services.now())? {
+            return Ok(Arc::new(current));
+        }
+        match services.store.update(current).await {
+            Ok(written) => {
+                let written = Arc::new(written);
+                changed(services, &written).await;
+                return Ok(written);
+            }
+            Err(error) if error.is_stale() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
