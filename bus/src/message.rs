@@ -31,12 +31,23 @@ pub enum Topic {
 pub enum Event {
     Execution(Change, Arc<Versioned<Execution>>),
     Output(Arc<OutputChunk>),
-    Announcement { route: String, payload: serde_json::Value, trace_context: Option<serde_json::Value> },
+    Announcement {
+        route: String,
+        payload: serde_json::Value,
+        trace_context: Option<serde_json::Value>,
+    },
     Alias(Change, Arc<ActionAlias>),
     /// A document of the named collection changed; `reference` is its ref or name.
-    Content { change: Change, collection: String, id: Id, reference: String },
+    Content {
+        change: Change,
+        collection: String,
+        id: Id,
+        reference: String,
+    },
     /// The execution is canceling (or over): whoever runs it ends it.
-    Cancel { execution: Id },
+    Cancel {
+        execution: Id,
+    },
 }
 
 impl Event {

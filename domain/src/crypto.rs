@@ -50,7 +50,8 @@ impl Crypto {
         let key = |path: &str| {
             let text = file.pointer(path).and_then(Value::as_str);
             let text: String = text.unwrap_or_default().split_whitespace().collect();
-            let bytes = BASE64.decode(text).map_err(|_| CryptoError(format!("{path} of the key file is not base64")))?;
+            let bytes =
+                BASE64.decode(text).map_err(|_| CryptoError(format!("{path} of the key file is not base64")))?;
             if bytes.len() < 16 { Err(CryptoError(format!("{path} of the key file is too short"))) } else { Ok(bytes) }
         };
         let aes_key = key("/aesKeyString")?;
@@ -136,7 +137,8 @@ impl Crypto {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.trim().bytes().map(|c| char::from(c).to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        text.trim().bytes().map(|c| char::from(c).to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
     if digits.len() % 2 != 0 {
         return None;
     }
@@ -155,10 +157,22 @@ mod tests {
         let crypto = Crypto::from_key_file(KEY).unwrap();
         let iv: [u8; 16] = std::array::from_fn(|i| 0x40 + i as u8);
         for (plain, stored) in [
-            ("foobar", "3030303030404142434445464748494A4B4C4D4E4FA5D6F4C299B54930F2633879C97A8739FA95FACB517BA573FAF90CEB52DA60FA9B998218"),
-            ("", "3030303030404142434445464748494A4B4C4D4E4F974B412738E50F45C7F9DB25413F274B06E5907F98361D7D4A4A8AAFC04C7839CE702A88"),
-            ("0123456789abcdef", "3030303030404142434445464748494A4B4C4D4E4F8A61197AED35E47583ABCB122F15A14EBB0D94AEA1550FE42B3EDBA63BC2DA8B5E4DD773032ECAF40F902422A15E90EAD46ED793"),
-            ("žluťoučký", "3030303030404142434445464748494A4B4C4D4E4F37B461D2610472857CB644CD8D1319BC6087F1E26285EC769676809B9F8AAF01FDEF9CBE"),
+            (
+                "foobar",
+                "3030303030404142434445464748494A4B4C4D4E4FA5D6F4C299B54930F2633879C97A8739FA95FACB517BA573FAF90CEB52DA60FA9B998218",
+            ),
+            (
+                "",
+                "3030303030404142434445464748494A4B4C4D4E4F974B412738E50F45C7F9DB25413F274B06E5907F98361D7D4A4A8AAFC04C7839CE702A88",
+            ),
+            (
+                "0123456789abcdef",
+                "3030303030404142434445464748494A4B4C4D4E4F8A61197AED35E47583ABCB122F15A14EBB0D94AEA1550FE42B3EDBA63BC2DA8B5E4DD773032ECAF40F902422A15E90EAD46ED793",
+            ),
+            (
+                "žluťoučký",
+                "3030303030404142434445464748494A4B4C4D4E4F37B461D2610472857CB644CD8D1319BC6087F1E26285EC769676809B9F8AAF01FDEF9CBE",
+            ),
         ] {
             assert_eq!(crypto.encrypt_with(plain, iv).unwrap(), stored);
             assert_eq!(crypto.decrypt(stored).unwrap(), plain);

@@ -19,6 +19,7 @@ pub mod crypto;
 pub mod datastore;
 pub mod error;
 pub mod executions;
+pub mod pack_config;
 pub mod rendering;
 pub mod rules;
 pub mod services;

@@ -1,9 +1,33 @@
 //! Rendering with datastore keys fetched as templates ask for them.
 
-use expr::{Context, RenderError};
+use std::collections::HashMap;
+
+use expr::{Context, KeyAnswer, KeyRequest, KeySource, RenderError};
 use model::Object;
 
-use crate::{DomainError, Services};
+use crate::crypto::Crypto;
+use crate::{DomainError, Services, datastore};
+
+/// A template may look up keys named by other keys; past this many rounds it is refused.
+const MAX_ROUNDS: usize = 50;
+
+/// Keys fetched so far, for one rendering.
+#[derive(Debug)]
+struct Fetched<'a> {
+    keys: HashMap<KeyRequest, KeyAnswer>,
+    crypto: Option<&'a Crypto>,
+}
+
+impl KeySource for Fetched<'_> {
+    fn get(&self, request: &KeyRequest) -> KeyAnswer {
+        self.keys.get(request).cloned().unwrap_or(KeyAnswer::Unknown)
+    }
+
+    fn decrypt(&self, ciphertext: &str) -> Result<String, String> {
+        let crypto = self.crypto.ok_or("no crypto key is configured")?;
+        crypto.decrypt(ciphertext).map_err(|error| error.to_string())
+    }
+}
 
 /// Runs `render` with a context over `vars`; when it asks for datastore keys, fetches them (user scope: of `user`)
 /// and runs it again. Rendering is deterministic, so each round asks for new keys or ends.
@@ -19,17 +43,31 @@ where
     R: Send,
     E: NeedsKeys + Send,
 {
-    let _ = (services, user);
-    Ok(render(&Context { vars, keys: &expr::NoKeys }))
+    let mut fetched = Fetched { keys: HashMap::new(), crypto: services.crypto.as_ref() };
+    for _ in 0..MAX_ROUNDS {
+        let rendered = render(&Context { vars, keys: &fetched });
+        let needed = match &rendered {
+            Err(error) => error.needed().map(<[KeyRequest]>::to_vec),
+            Ok(_) => None,
+        };
+        let Some(needed) = needed else { return Ok(rendered) };
+        for request in needed {
+            let found = datastore::get(services, request.scope, user, &request.name).await?;
+            let answer = found
+                .map_or(KeyAnswer::Absent, |pair| KeyAnswer::Value { secret: pair.doc.secret, value: pair.doc.value });
+            fetched.keys.insert(request, answer);
+        }
+    }
+    Err(DomainError::Invalid(format!("the template needs datastore keys in more than {MAX_ROUNDS} rounds")))
 }
 
 /// Errors that may be a request for datastore keys.
 pub trait NeedsKeys {
-    fn needed(&self) -> Option<&[expr::KeyRequest]>;
+    fn needed(&self) -> Option<&[KeyRequest]>;
 }
 
 impl NeedsKeys for RenderError {
-    fn needed(&self) -> Option<&[expr::KeyRequest]> {
+    fn needed(&self) -> Option<&[KeyRequest]> {
         match self {
             Self::NeedsKeys(keys) => Some(keys),
             _ => None,
@@ -38,7 +76,7 @@ impl NeedsKeys for RenderError {
 }
 
 impl NeedsKeys for expr::params::ParamError {
-    fn needed(&self) -> Option<&[expr::KeyRequest]> {
+    fn needed(&self) -> Option<&[KeyRequest]> {
         match self {
             Self::Render(error) => error.needed(),
             Self::Invalid(_) => None,
@@ -46,9 +84,4 @@ impl NeedsKeys for expr::params::ParamError {
     }
 }
 
-/// A pack's configuration for `user`: schema defaults, values, user overrides, Jinja rendered, secrets revealed
-/// (spec/datastore.md §6).
-pub async fn pack_config(services: &Services, pack: &str, user: &str) -> Result<Object, DomainError> {
-    let _ = (services, pack, user);
-    Ok(Object::new())
-}
+pub use crate::pack_config::pack_config;

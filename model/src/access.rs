@@ -80,11 +80,7 @@ impl Resource for Token {
     }
 
     fn keys(&self) -> Keys {
-        vec![
-            ("token", self.token.as_str().into()),
-            ("user", self.user.as_str().into()),
-            ("expiry", self.expiry.into()),
-        ]
+        vec![("token", self.token.as_str().into()), ("user", self.user.as_str().into()), ("expiry", self.expiry.into())]
     }
 }
 

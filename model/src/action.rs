@@ -49,11 +49,8 @@ impl RunnerType {
 }
 
 impl Resource for RunnerType {
-    const COLLECTION: &'static Collection = &Collection {
-        name: "runner_types",
-        fields: &[("name", KeyKind::Text)],
-        indexes: &[unique(&["name"])],
-    };
+    const COLLECTION: &'static Collection =
+        &Collection { name: "runner_types", fields: &[("name", KeyKind::Text)], indexes: &[unique(&["name"])] };
 
     fn id(&self) -> Id {
         self.id
@@ -140,10 +137,14 @@ macro_rules! pack_resource {
 }
 pub(crate) use pack_resource;
 
-pack_resource!(Action, "actions", [
-    ("enabled", KeyKind::Int, |a| a.enabled.into()),
-    ("runner_type", KeyKind::Text, |a| a.runner_type.as_str().into()),
-]);
+pack_resource!(
+    Action,
+    "actions",
+    [
+        ("enabled", KeyKind::Int, |a| a.enabled.into()),
+        ("runner_type", KeyKind::Text, |a| a.runner_type.as_str().into()),
+    ]
+);
 
 /// A chat command for an action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

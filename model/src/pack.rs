@@ -70,11 +70,8 @@ impl Resource for Pack {
 macro_rules! per_pack {
     ($type:ident, $collection:literal) => {
         impl Resource for $type {
-            const COLLECTION: &'static Collection = &Collection {
-                name: $collection,
-                fields: &[("pack", KeyKind::Text)],
-                indexes: &[unique(&["pack"])],
-            };
+            const COLLECTION: &'static Collection =
+                &Collection { name: $collection, fields: &[("pack", KeyKind::Text)], indexes: &[unique(&["pack"])] };
 
             fn id(&self) -> Id {
                 self.id

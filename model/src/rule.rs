@@ -45,11 +45,15 @@ pub struct Rule {
     pub metadata_file: String,
 }
 
-pack_resource!(Rule, "rules", [
-    ("enabled", KeyKind::Int, |r| r.enabled.into()),
-    ("trigger", KeyKind::Text, |r| r.trigger.as_str().into()),
-    ("action", KeyKind::Text, |r| r.action.reference.as_str().into()),
-]);
+pack_resource!(
+    Rule,
+    "rules",
+    [
+        ("enabled", KeyKind::Int, |r| r.enabled.into()),
+        ("trigger", KeyKind::Text, |r| r.trigger.as_str().into()),
+        ("action", KeyKind::Text, |r| r.action.reference.as_str().into()),
+    ]
+);
 
 /// The rule that was enforced, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

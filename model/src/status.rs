@@ -73,14 +73,13 @@ impl Status {
     /// May move to `to`. A completed status has no edge at all; staying is not an edge.
     pub const fn may_become(self, to: Status) -> bool {
         match self {
-            Requested | Delayed => matches!(
-                to,
-                Requested | Delayed | Scheduled | Canceling | Canceled | Failed | Abandoned | Timeout
-            ) && !matches!((self, to), (Requested, Requested) | (Delayed, Delayed)),
-            Scheduled => matches!(
-                to,
-                Running | Delayed | Requested | Canceling | Canceled | Failed | Abandoned | Timeout
-            ),
+            Requested | Delayed => {
+                matches!(to, Requested | Delayed | Scheduled | Canceling | Canceled | Failed | Abandoned | Timeout)
+                    && !matches!((self, to), (Requested, Requested) | (Delayed, Delayed))
+            }
+            Scheduled => {
+                matches!(to, Running | Delayed | Requested | Canceling | Canceled | Failed | Abandoned | Timeout)
+            }
             Running => matches!(
                 to,
                 Succeeded | Failed | Timeout | Abandoned | Canceling | Canceled | Pending | Pausing | Paused

@@ -222,11 +222,7 @@ impl Resource for TriggerInstance {
             ("status", KeyKind::Text),
             ("check_at", KeyKind::Int),
         ],
-        indexes: &[
-            index(&["occurrence_time"]),
-            index(&["trigger", "occurrence_time"]),
-            index(&["check_at"]),
-        ],
+        indexes: &[index(&["occurrence_time"]), index(&["trigger", "occurrence_time"]), index(&["check_at"])],
     };
 
     fn id(&self) -> Id {

@@ -30,8 +30,7 @@ pub async fn cancel(services: &Services, id: Id, user: &str) -> Result<Cancellat
         }
         let runs = execution.status == Status::Running || execution.context.contains_key("parent");
         let to = if runs { Status::Canceling } else { Status::Canceled };
-        execution.result =
-            Some(ResultValue::Inline(json!({"message": "Action canceled by user.", "user": user})));
+        execution.result = Some(ResultValue::Inline(json!({"message": "Action canceled by user.", "user": user})));
         execution.context.insert("cancelled_by".to_owned(), user.into());
         advance(execution, to, now)?;
         if to == Status::Canceling {
