@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bus::{Bus, Event, Received, Topic};
 use model::schema::effective_parameters;
 use model::{
-    Action, Config, ConfigSchema, Id, Object, Policy, Resource, Rule, RunnerType, Snapshot, Trigger, TriggerType,
+    Action, Config, ConfigSchema, Id, Object, Pack, Policy, Resource, Rule, RunnerType, Snapshot, Trigger, TriggerType,
 };
 use parking_lot::RwLock;
 use serde_json::Value;
@@ -122,6 +122,7 @@ pub struct Catalog {
     triggers_by_type: Cache<Arc<Vec<Arc<Trigger>>>>,
     trigger_types: Cache<Arc<TriggerType>>,
     policies: Cache<Arc<Vec<Arc<Policy>>>>,
+    packs: Cache<Arc<Pack>>,
     configs: Cache<Option<Arc<Config>>>,
     config_schemas: Cache<Option<Arc<ConfigSchema>>>,
     snapshots: Cache<Arc<Snapshot>>,
@@ -139,6 +140,7 @@ impl Catalog {
             triggers_by_type: Cache::default(),
             trigger_types: Cache::default(),
             policies: Cache::default(),
+            packs: Cache::default(),
             configs: Cache::default(),
             config_schemas: Cache::default(),
             snapshots: Cache::default(),
@@ -207,6 +209,11 @@ impl Catalog {
         Ok(found.unwrap_or_default())
     }
 
+    /// By ref.
+    pub async fn pack(&self, reference: &str) -> Result<Option<Arc<Pack>>, StoreError> {
+        self.packs.get(reference, self.one("ref", reference)).await
+    }
+
     pub async fn config(&self, pack: &str) -> Result<Option<Arc<Config>>, StoreError> {
         let found = self.configs.get(pack, async { Ok(Some(self.one("pack", pack).await?)) }).await?;
         Ok(found.flatten())
@@ -257,6 +264,8 @@ impl Catalog {
             self.trigger_types.clear();
         } else if is(Policy::COLLECTION) {
             self.policies.clear();
+        } else if is(Pack::COLLECTION) {
+            self.packs.clear();
         } else if is(Config::COLLECTION) {
             self.configs.clear();
         } else if is(ConfigSchema::COLLECTION) {

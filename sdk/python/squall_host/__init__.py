@@ -1,0 +1,1 @@
+"""Runs Python actions for the node: see `zygote` and `child`."""

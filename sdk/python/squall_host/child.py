@@ -1,0 +1,139 @@
+"""One run: reads the request, prepares the process, runs the action, writes the result, leaves.
+
+The control socket carries frames of 8 bytes of length (little-endian) and JSON. The request is an object:
+
+    file_path, pack, user, parameters, config, log_level
+    env         variables to set (null removes one)
+    path        what comes first on sys.path, in order
+    limits      {"nofile": n, "as": bytes, …}: soft and hard limits
+
+The answer is `{"result": …, "status": true|false|null}`, or none if the action failed.
+"""
+
+import atexit
+import json
+import os
+import struct
+import sys
+import threading
+import traceback
+
+from squall_host import action as actions
+from squall_host import encode
+
+FRAME = struct.Struct("<Q")
+# Exit code for a status that is neither a boolean nor None.
+INVALID_STATUS_CODE = 220
+
+# Where the modules of this package lie: their frames are left out of tracebacks.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def run(control, leave=True):
+    """Runs the request that comes over `control`; returns the exit code, or exits with it if `leave`."""
+    code = 1
+    try:
+        request = json.loads(_read_frame(control))
+        _prepare(request)
+        answer, code = _run_action(request)
+        if answer is not None:
+            _write_frame(control, answer)
+    except SystemExit as stop:
+        code = _exit_code(stop)
+    except BaseException as error:
+        print_exception(error)
+    code = _finish(code)
+    if leave:
+        os._exit(code)
+    return code
+
+
+def _run_action(request):
+    try:
+        instance = actions.load(request)
+        output = instance.run(**request["parameters"])
+    except actions.LoadError as error:
+        sys.stderr.write(str(error))
+        return None, 1
+    try:
+        return encode.answer(output), 0
+    except encode.InvalidStatus as error:
+        sys.stderr.write(str(error))
+        return None, INVALID_STATUS_CODE
+
+
+def _prepare(request):
+    for name, value in request.get("env", {}).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    sdk = os.path.dirname(_HERE)
+    first = list(request.get("path", ()))
+    own = [entry for entry in sys.path if entry not in first and entry != sdk]
+    directory = os.path.dirname(os.path.abspath(request["file_path"]))
+    sys.path[:] = first + [sdk] + own + [directory]
+    sys.argv[:] = [request["file_path"]]
+    limits = request.get("limits")
+    if limits:
+        import resource
+
+        for name, value in limits.items():
+            resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()), (value, value))
+
+
+def _finish(code):
+    """What the interpreter does at its end, without tearing it down."""
+    try:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+    return code
+
+
+def _exit_code(stop):
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    sys.stderr.write("%s\n" % (stop.code,))
+    return 1
+
+
+def print_exception(error):
+    """Prints the traceback without the frames of this package."""
+    entry = error.__traceback__
+    while entry is not None and _is_ours(entry):
+        entry = entry.tb_next
+    traceback.print_exception(type(error), error, entry)
+
+
+def _is_ours(entry):
+    return os.path.dirname(os.path.abspath(entry.tb_frame.f_code.co_filename)) == _HERE
+
+
+def _read_frame(fd):
+    size = FRAME.unpack(_read_exactly(fd, FRAME.size))[0]
+    return _read_exactly(fd, size)
+
+
+def _read_exactly(fd, size):
+    data = bytearray()
+    while len(data) < size:
+        piece = os.read(fd, min(size - len(data), 1 << 20))
+        if not piece:
+            raise EOFError("the node closed the control socket")
+        data += piece
+    return bytes(data)
+
+
+def _write_frame(fd, payload):
+    data = memoryview(FRAME.pack(len(payload)) + payload)
+    while data:
+        data = data[os.write(fd, data):]

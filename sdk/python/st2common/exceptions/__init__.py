@@ -1,0 +1,2 @@
+class StackStormBaseException(Exception):
+    """Base of the exceptions that packs know."""
