@@ -1,0 +1,281 @@
+//! The node's configuration: defaults, then the file, then `SQUALL_…` of the environment, then the command line.
+//!
+//! Every key has a default; a key that doesn't exist is an error that names the nearest one.
+
+mod duration;
+mod load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use duration::Span;
+pub use load::{ConfigError, load};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub node: Node,
+    pub listen: Listen,
+    pub auth: Auth,
+    pub api: Api,
+    pub content: Content,
+    pub system: System,
+    pub keyvalue: KeyValue,
+    pub runners: Runners,
+    pub timers: Timers,
+    pub garbage_collector: GarbageCollector,
+    pub raft: Raft,
+    pub log: Log,
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Name in the group; the host's name if none is given.
+    pub name: Option<String>,
+    /// Where everything of this node is kept.
+    pub data_dir: PathBuf,
+    /// How long a stop waits for running actions before it abandons them.
+    pub stop_timeout: Span,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: None, data_dir: PathBuf::from("/var/lib/squall"), stop_timeout: Span::secs(30) }
+    }
+}
+
+/// Addresses; one that is absent is not listened on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// `/auth`, `/api` and `/stream` on one port.
+    pub combined: Option<SocketAddr>,
+    /// The auth service alone, where StackStorm's clients look for it.
+    pub auth: Option<SocketAddr>,
+    pub api: Option<SocketAddr>,
+    pub stream: Option<SocketAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let local = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        Self { combined: local(8080), auth: local(9100), api: local(9101), stream: local(9102) }
+    }
+}
+
+/// Authentication.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Without it every request is the system user's.
+    pub enable: bool,
+    /// Users and password hashes (bcrypt, apr1, SHA); `<data_dir>/htpasswd` if none is given.
+    pub htpasswd_file: Option<PathBuf>,
+    /// Longest life of a token.
+    pub token_ttl: Span,
+    /// Life of the tokens that actions and sensors get.
+    pub service_token_ttl: Span,
+    /// What `X-API-URL` tells clients; the API's own address if none is given.
+    pub api_url: Option<String>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            enable: true,
+            htpasswd_file: None,
+            token_ttl: Span::days(1),
+            service_token_ttl: Span::days(1),
+            api_url: None,
+        }
+    }
+}
+
+/// The REST API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    pub mask_secrets: bool,
+    /// Origins that browsers may call from; `*` for any.
+    pub allow_origin: Vec<String>,
+    /// Larger bodies are refused with 413.
+    pub max_body_size: usize,
+    /// Whether the token cookie is for https only.
+    pub auth_cookie_secure: bool,
+    /// strict, lax, none or unset.
+    pub auth_cookie_same_site: String,
+    /// Base of executions' `web_url`.
+    pub web_url: String,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            mask_secrets: true,
+            allow_origin: vec!["http://127.0.0.1:3000".to_owned()],
+            max_body_size: 8 * 1024 * 1024,
+            auth_cookie_secure: true,
+            auth_cookie_same_site: "lax".to_owned(),
+            web_url: "https://localhost".to_owned(),
+        }
+    }
+}
+
+/// Packs on disk.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Content {
+    /// Directories that hold packs, besides the system packs and `<data_dir>/packs`.
+    pub packs_dirs: Vec<PathBuf>,
+    /// `configs/`, `overrides/` and `virtualenvs/` lie below it; the data directory if none is given.
+    pub base_path: Option<PathBuf>,
+}
+
+/// Behaviour that StackStorm keeps under `[system]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct System {
+    /// User of executions that rules fire, and of local actions if it exists on this host.
+    pub user: String,
+    pub validate_trigger_payload: bool,
+    pub validate_trigger_parameters: bool,
+    pub validate_output_schema: bool,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self {
+            user: "stanley".to_owned(),
+            validate_trigger_payload: true,
+            validate_trigger_parameters: true,
+            validate_output_schema: false,
+        }
+    }
+}
+
+/// The datastore.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyValue {
+    /// StackStorm's key file for secrets; one is made in the data directory if none is given.
+    pub encryption_key_path: Option<PathBuf>,
+}
+
+/// Where actions run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runners {
+    /// Actions at a time.
+    pub max_concurrent: usize,
+    /// The interpreter for packs without a virtualenv; the first `python3` that works if none is given.
+    pub python: Option<PathBuf>,
+    /// Store output while an action runs.
+    pub stream_output: bool,
+    /// Bytes of stdout and of stderr that a result keeps.
+    pub max_output_size: usize,
+    /// Larger results (as JSON) fail the execution.
+    pub max_result_size: usize,
+}
+
+impl Default for Runners {
+    fn default() -> Self {
+        Self {
+            max_concurrent: 60,
+            python: None,
+            stream_output: true,
+            max_output_size: 16 * 1024 * 1024,
+            max_result_size: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Timers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timers {
+    pub enable: bool,
+    /// Ticks that were due while no node held the timers are made up for if they are no older than this.
+    pub catch_up_window: Span,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { enable: true, catch_up_window: Span::secs(60) }
+    }
+}
+
+/// Retention; a time that is absent keeps for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GarbageCollector {
+    pub interval: Span,
+    pub action_executions_ttl: Option<Span>,
+    pub action_executions_output_ttl: Option<Span>,
+    pub trigger_instances_ttl: Option<Span>,
+    pub rule_enforcements_ttl: Option<Span>,
+    pub tokens_ttl: Option<Span>,
+}
+
+impl Default for GarbageCollector {
+    fn default() -> Self {
+        Self {
+            interval: Span::secs(600),
+            action_executions_ttl: None,
+            action_executions_output_ttl: Some(Span::days(7)),
+            trigger_instances_ttl: None,
+            rule_enforcements_ttl: None,
+            tokens_ttl: Some(Span::days(1)),
+        }
+    }
+}
+
+/// The consensus group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raft {
+    pub heartbeat: Span,
+    pub election_min: Span,
+    pub election_max: Span,
+    /// A duty's holder that can't renew for this long has lost it.
+    pub lease: Span,
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Self {
+            heartbeat: Span::millis(200),
+            election_min: Span::millis(600),
+            election_max: Span::millis(1200),
+            lease: Span::secs(5),
+        }
+    }
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Logs, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// tracing's filter: `info`, `warn,gateway=debug`, …
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}

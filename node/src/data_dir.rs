@@ -1,0 +1,166 @@
+//! What a node keeps in its data directory besides the store and the log: users, keys, packs.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use domain::crypto::Crypto;
+
+/// Work factor of password hashes: some 15 ms on the machines we measure on.
+const BCRYPT_COST: u32 = 8;
+
+/// The user that the first start makes.
+pub const ADMIN: &str = "st2admin";
+
+/// Paths below the data directory.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    pub root: PathBuf,
+}
+
+/// How the administrator's password came to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admin {
+    /// Users were there.
+    Existing,
+    /// Taken from the environment.
+    Given,
+    /// Made up, and written to this file.
+    Generated { password: String, file: PathBuf },
+}
+
+impl DataDir {
+    /// Makes the directory if it isn't there.
+    pub fn open(root: &Path) -> Result<Self> {
+        let prepare = |path: &Path| {
+            std::fs::create_dir_all(path).with_context(|| format!("can't make the data directory {}", path.display()))
+        };
+        prepare(root)?;
+        let root = root.canonicalize().with_context(|| format!("can't use {}", root.display()))?;
+        for name in ["packs", "configs", "overrides", "virtualenvs"] {
+            prepare(&root.join(name))?;
+        }
+        Ok(Self { root })
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.root.join("squall.db")
+    }
+
+    pub fn raft(&self) -> PathBuf {
+        self.root.join("raft")
+    }
+
+    pub fn packs(&self) -> PathBuf {
+        self.root.join("packs")
+    }
+
+    pub fn htpasswd(&self) -> PathBuf {
+        self.root.join("htpasswd")
+    }
+
+    /// Reads the datastore's key, making it at the first start.
+    pub fn crypto(&self, configured: Option<&Path>) -> Result<Option<Crypto>> {
+        let path = match configured {
+            Some(path) => path.to_owned(),
+            None => {
+                let path = self.root.join("datastore-key.json");
+                if !path.is_file() {
+                    write_private(&path, &Crypto::generate_key_file())?;
+                }
+                path
+            }
+        };
+        let text = std::fs::read_to_string(&path).with_context(|| format!("can't read the key {}", path.display()))?;
+        Ok(Some(Crypto::from_key_file(&text).with_context(|| path.display().to_string())?))
+    }
+
+    /// Random bytes of this data directory, made at the first start; what they sign is valid here alone.
+    pub fn secret(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.root.join(name);
+        if !path.is_file() {
+            let text: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+            write_private(&path, &text)?;
+        }
+        Ok(std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?)
+    }
+
+    /// Makes the administrator at the first start. A password in the environment also replaces an older one.
+    pub fn admin(&self, given: Option<&str>) -> Result<Admin> {
+        let path = self.htpasswd();
+        let users = std::fs::read_to_string(&path).unwrap_or_default();
+        let known = users.lines().find_map(|line| line.strip_prefix(ADMIN)?.strip_prefix(':'));
+        match (given, known) {
+            (None, Some(_)) => Ok(Admin::Existing),
+            (Some(password), Some(hash)) if bcrypt::verify(password, hash).unwrap_or(false) => Ok(Admin::Existing),
+            (Some(password), _) => {
+                set_password(&path, &users, password)?;
+                Ok(Admin::Given)
+            }
+            (None, None) => {
+                let password = random_password();
+                let file = self.root.join("admin-password");
+                write_private(&file, &format!("{password}\n"))?;
+                set_password(&path, &users, &password)?;
+                Ok(Admin::Generated { password, file })
+            }
+        }
+    }
+}
+
+fn random_password() -> String {
+    const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    (0..20).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
+}
+
+fn set_password(path: &Path, users: &str, password: &str) -> Result<()> {
+    let hash = bcrypt::hash(password, BCRYPT_COST).context("can't hash the password")?;
+    let others = users.lines().filter(|line| !line.starts_with(&format!("{ADMIN}:")));
+    let mut text: String = others.map(|line| format!("{line}\n")).collect();
+    text.push_str(&format!("{ADMIN}:{hash}\n"));
+    write_private(path, &text)
+}
+
+/// Writes a file that only its owner can read, under its final name only when it is complete.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let partial = path.with_extension("partial");
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_administrator_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let Admin::Generated { password, file } = data.admin(None).unwrap() else { panic!("not generated") };
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), password);
+        assert_eq!(data.admin(None).unwrap(), Admin::Existing);
+        assert_eq!(data.admin(Some(&password)).unwrap(), Admin::Existing);
+        assert_eq!(data.admin(Some("other")).unwrap(), Admin::Given);
+        assert_eq!(data.admin(Some("other")).unwrap(), Admin::Existing);
+        assert_eq!(std::fs::read_to_string(data.htpasswd()).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn keys_stay_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let secret = data.crypto(None).unwrap().unwrap().encrypt("x").unwrap();
+        assert_eq!(data.crypto(None).unwrap().unwrap().decrypt(&secret).unwrap(), "x");
+        assert_eq!(data.secret("s").unwrap(), data.secret("s").unwrap());
+    }
+}
