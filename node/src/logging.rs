@@ -16,9 +16,9 @@ pub fn init(log: &Log) -> Result<(), String> {
         LogFormat::Text => {
             registry.with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false)).try_init()
         }
-        LogFormat::Json => registry
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
-            .try_init(),
+        LogFormat::Json => {
+            registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
+        }
     }
     .map_err(|error| error.to_string())
 }

@@ -48,9 +48,12 @@ fn explain(errors: &figment::Error) -> ConfigError {
 
 fn explain_one(error: &figment::Error) -> String {
     let source = error.metadata.as_ref().map_or_else(String::new, |metadata| {
-        let place = metadata.source.as_ref().map_or_else(|| metadata.name.to_string(), |source| {
-            source.file_path().map_or_else(|| source.to_string(), |path| PathBuf::from(path).display().to_string())
-        });
+        let place = metadata.source.as_ref().map_or_else(
+            || metadata.name.to_string(),
+            |source| {
+                source.file_path().map_or_else(|| source.to_string(), |path| PathBuf::from(path).display().to_string())
+            },
+        );
         format!(" (in {place})")
     });
     match &error.kind {

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Everything that must pass. Prints what it does and how long each step took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/squall/target}
+
+step() {
+    local name=$1 begin=$SECONDS
+    shift
+    echo "== $name: $*"
+    "$@"
+    echo "== $name took $((SECONDS - begin)) s"
+}
+
+step format cargo fmt --all --check
+step lints cargo clippy --workspace --all-targets --locked -- -D warnings
+step binaries cargo build --locked -p node -p cli
+step "Python SDK" python3 -m unittest discover -q -s sdk/python/tests -t sdk/python
+step tests cargo nextest run --workspace --locked --profile ci
