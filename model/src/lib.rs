@@ -15,6 +15,7 @@ pub mod execution;
 pub mod id;
 pub mod keyvalue;
 pub mod pack;
+pub mod python;
 pub mod resource;
 pub mod rule;
 pub mod schema;
