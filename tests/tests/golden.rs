@@ -1,0 +1,258 @@
+//! What StackStorm 3.9 answered about executions, asked again of a real node and compared field by field.
+//!
+//! Ids, times, process ids and host names are normalised; [`DIFFERENCES`] lists where we answer otherwise on purpose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use e2e::{Api, Node, NodeOptions, eventually, shared};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Recordings that we answer differently, and why.
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("145-list-offset-negative", "a negative offset is the client's error: 400 instead of 500"),
+    ("058-remote-ssh-refused-post", "the SSH runner comes with a later issue"),
+    ("059-remote-ssh-refused-get", "the SSH runner comes with a later issue"),
+    ("018-local-sudo-post", "needs a host with sudo and the system user"),
+    ("019-local-sudo-get", "needs a host with sudo and the system user"),
+    ("120-cancel-python", "a running process is killed at once, so it may be canceled in the answer already"),
+    ("149-list-limit-too-big", "compared without its 1,000 items: there are not as many here"),
+    ("152-views-filters", "lists what ran on the recorded server before"),
+    ("153-views-filters-types", "lists what ran on the recorded server before"),
+];
+
+/// One recorded exchange.
+struct Recording {
+    name: String,
+    method: Method,
+    path: String,
+    query: String,
+    body: Value,
+    status: u16,
+    answer: Value,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executions_answer_as_recorded() -> Result<()> {
+    let Some(shared) = shared() else { return Ok(()) };
+    let packs = tempfile::tempdir()?;
+    copy(&shared.join("data/golden-pack"), &packs.path().join("golden"))?;
+    copy(&shared.join("tools/bench-pack"), &packs.path().join("bench"))?;
+    let dirs = json!([packs.path()]).to_string();
+    let options = NodeOptions { env: vec![("SQUALL_CONTENT__PACKS_DIRS".to_owned(), dirs)] };
+    let node = Node::start_with(options).await?;
+    let api = node.admin().await?;
+    let registered = api.post("/v1/packs/register", &json!({"types": ["all"], "packs": ["golden", "bench"]})).await?;
+    println!("registered: {registered}");
+
+    let mut replay = Replay { api, ids: BTreeMap::new(), problems: Vec::new() };
+    replay.prepare_unrecorded().await?;
+    let recordings = read(&shared.join("data/golden/executions"))?;
+    let mut compared = 0;
+    for recording in &recordings {
+        if let Some((name, reason)) = DIFFERENCES.iter().find(|(name, _)| *name == recording.name) {
+            println!("not compared: {name}: {reason}");
+            continue;
+        }
+        replay.one(recording).await.with_context(|| recording.name.clone())?;
+        compared += 1;
+    }
+    println!("{compared} of {} recordings compared", recordings.len());
+    assert!(replay.problems.is_empty(), "{} differ:\n{}", replay.problems.len(), replay.problems.join("\n"));
+    Ok(())
+}
+
+struct Replay {
+    api: Api,
+    /// Recorded id → ours.
+    ids: BTreeMap<String, String>,
+    problems: Vec<String>,
+}
+
+impl Replay {
+    /// Executions that the recorder had running beside the recorded requests.
+    async fn prepare_unrecorded(&mut self) -> Result<()> {
+        let sleeping = self.api.run("core.local", json!({"cmd": "sleep 30"})).await?;
+        self.running(&sleeping).await;
+        self.ids.insert("6b039727a25c725e0ace84ab".to_owned(), sleeping);
+        let python = self.api.run("golden.py_sleep", json!({})).await?;
+        self.running(&python).await;
+        let cancel = self.api.call(Method::DELETE, &format!("/v1/executions/{python}"), None).await?;
+        anyhow::ensure!(cancel.status == 200, "cancel: {}", cancel.text);
+        self.ids.insert("6b039728a25c725e0ace84b0".to_owned(), python);
+        Ok(())
+    }
+
+    async fn running(&self, id: &str) {
+        eventually("it runs", Duration::from_secs(20), || async {
+            let execution = self.api.get(&format!("/v1/executions/{id}")).await.ok()?;
+            (execution["status"] == "running").then_some(())
+        })
+        .await;
+    }
+
+    async fn one(&mut self, recording: &Recording) -> Result<()> {
+        let mut path = recording.path.clone();
+        let mut query = recording.query.clone();
+        for (theirs, ours) in &self.ids {
+            path = path.replace(theirs, ours);
+            query = query.replace(theirs, ours);
+        }
+        if recording.method == Method::GET {
+            self.settle(&path, recording).await;
+        }
+        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+        let reply = self.api.raw(recording.method.clone(), &target, &recording.body).await?;
+        if let (Some(theirs), Some(ours)) = (recording.answer["id"].as_str(), reply.json["id"].as_str()) {
+            self.ids.insert(theirs.to_owned(), ours.to_owned());
+        }
+        if reply.status != recording.status {
+            let text = &reply.text[..reply.text.len().min(300)];
+            self.problems.push(format!("{}: {} instead of {}: {text}", recording.name, reply.status, recording.status));
+            return Ok(());
+        }
+        let ours = if reply.json.is_null() { Value::from(reply.text) } else { reply.json };
+        let mut differences = Vec::new();
+        match (&recording.answer, &ours) {
+            (Value::Array(theirs), Value::Array(ours)) => compare_lists(theirs, ours, &mut differences),
+            (theirs, ours) => compare("", theirs, ours, &mut differences),
+        }
+        self.problems.extend(differences.into_iter().map(|text| format!("{}: {text}", recording.name)));
+        Ok(())
+    }
+
+    /// Waits until the execution is where it was when the answer was recorded.
+    async fn settle(&self, path: &str, recording: &Recording) {
+        let Some(id) = path.strip_prefix("/v1/executions/").and_then(|rest| rest.split('/').next()) else { return };
+        let ends = recording.answer["status"].as_str().and_then(model::Status::parse).is_some_and(|s| s.is_completed());
+        let derived = path.contains("/output") || path.contains("/result") || path.contains("/attribute");
+        if id.len() == 24 && (ends || derived) && recording.status == 200 {
+            self.api.finished(id, Duration::from_secs(60)).await;
+        }
+    }
+}
+
+fn read(dir: &Path) -> Result<Vec<Recording>> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.sort();
+    let mut recordings = Vec::new();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "json")) {
+        let recorded: Value = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+        let request = &recorded["request"];
+        let query: Vec<String> = request["query"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|pair| format!("{}={}", pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default()))
+            .collect();
+        recordings.push(Recording {
+            name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            method: request["method"].as_str().unwrap_or_default().parse()?,
+            path: request["path"].as_str().unwrap_or_default().to_owned(),
+            query: query.join("&"),
+            body: request["body"].clone(),
+            status: u16::try_from(recorded["response"]["status"].as_u64().unwrap_or(0))?,
+            answer: recorded["response"]["body"].clone(),
+        });
+    }
+    Ok(recordings)
+}
+
+/// Lists hold what happened to be there: the number (up to the limit) and the shape of the items are compared.
+fn compare_lists(theirs: &[Value], ours: &[Value], differences: &mut Vec<String>) {
+    if theirs.len() != ours.len() {
+        differences.push(format!("{} items instead of {}", ours.len(), theirs.len()));
+    }
+    let keys = |items: &[Value]| -> BTreeSet<String> {
+        items.iter().filter_map(Value::as_object).flat_map(|item| item.keys().cloned()).collect()
+    };
+    // What depends on which executions these happened to be.
+    let optional = ["parameters", "delay", "result_size", "parent", "children", "result", "end_timestamp"];
+    let optional =
+        [&optional[..], &["rule", "trigger", "trigger_type", "trigger_instance", "elapsed_seconds"]].concat();
+    for key in keys(theirs).symmetric_difference(&keys(ours)) {
+        if !optional.contains(&key.as_str()) {
+            differences.push(format!("items differ in having `{key}`"));
+        }
+    }
+}
+
+fn compare(path: &str, theirs: &Value, ours: &Value, differences: &mut Vec<String>) {
+    match (theirs, ours) {
+        (Value::Object(theirs), Value::Object(ours)) => {
+            for (name, value) in theirs {
+                let path = format!("{path}.{name}");
+                match ours.get(name) {
+                    Some(other) => compare(&path, value, other, differences),
+                    None => differences.push(format!("{path} is missing: {value}")),
+                }
+            }
+            for (name, value) in ours.iter().filter(|(name, _)| !theirs.contains_key(*name)) {
+                differences.push(format!("{path}.{name} is too much: {value}"));
+            }
+        }
+        (Value::Array(theirs), Value::Array(ours)) if theirs.len() == ours.len() => {
+            for (index, (a, b)) in theirs.iter().zip(ours).enumerate() {
+                compare(&format!("{path}[{index}]"), a, b, differences);
+            }
+        }
+        _ if normal(path, theirs) == normal(path, ours) => {}
+        _ => differences.push(format!("{path}: {ours} instead of {theirs}")),
+    }
+}
+
+/// A value without what differs from run to run.
+fn normal(path: &str, value: &Value) -> Value {
+    let name = path.rsplit('.').next().unwrap_or_default();
+    match value {
+        Value::Number(_) if ["pid", "elapsed_seconds"].contains(&name) => json!("<number>"),
+        Value::Number(number) => json!(number.as_f64()),
+        Value::String(_) if name == "hostname" => json!("<host>"),
+        Value::String(text) => json!(normal_text(text)),
+        other => other.clone(),
+    }
+}
+
+/// Ids, UUIDs and times inside a text replaced; words are what lies between other characters than these.
+fn normal_text(text: &str) -> String {
+    if model::Timestamp::parse_lenient(text).is_some() && text.len() > 10 {
+        return "<time>".to_owned();
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut out = String::new();
+    let mut word = String::new();
+    for c in text.chars().chain(std::iter::once('\0')) {
+        if is_part(c) {
+            word.push(c);
+            continue;
+        }
+        let hex = word.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        match word.len() {
+            24 if hex => out.push_str("<id>"),
+            32 | 36 if hex => out.push_str("<uuid>"),
+            _ => out.push_str(&word),
+        }
+        word.clear();
+        if c != '\0' {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
