@@ -37,14 +37,18 @@ impl Api {
     }
 
     pub async fn login(base: &str, user: &str, password: &str) -> Result<Self> {
+        Self::login_for(base, user, password, &json!({})).await
+    }
+
+    /// Another client, whose token is good for so many seconds.
+    pub async fn token_with_ttl(&self, user: &str, password: &str, ttl: u64) -> Result<Self> {
+        Self::login_for(&self.base, user, password, &json!({"ttl": ttl})).await
+    }
+
+    async fn login_for(base: &str, user: &str, password: &str, body: &Value) -> Result<Self> {
         let mut api = Self::anonymous(base);
-        let answer = api
-            .http
-            .post(format!("{base}/auth/v1/tokens"))
-            .basic_auth(user, Some(password))
-            .json(&json!({}))
-            .send()
-            .await?;
+        let request = api.http.post(format!("{base}/auth/v1/tokens")).basic_auth(user, Some(password));
+        let answer = request.json(body).send().await?;
         if answer.status() != 201 {
             bail!("login: {} {}", answer.status(), answer.text().await?);
         }
