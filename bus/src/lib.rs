@@ -6,8 +6,10 @@
 //! [`Bus`] is the port; [`local`] is the in-process adapter. Every adapter passes [`contract`]. Whatever is lost,
 //! repeated or reordered here is healed from the store by the backup scheduler.
 
+pub mod local;
 pub mod message;
 pub mod port;
 
+pub use local::{LocalBus, LocalBusOptions};
 pub use message::{Change, Event, Job, Queue, Topic};
 pub use port::{Bus, BusError, Consumer, Delivery, Received, Subscription};

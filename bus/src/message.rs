@@ -26,6 +26,11 @@ pub enum Topic {
     Cancel,
 }
 
+impl Topic {
+    pub const ALL: [Topic; 6] =
+        [Self::Execution, Self::Output, Self::Announcement, Self::Alias, Self::Content, Self::Cancel];
+}
+
 /// Something that everybody interested hears about, if they listen at that moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {

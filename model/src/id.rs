@@ -39,6 +39,15 @@ impl Id {
         Self::with_time(cause_time, tail)
     }
 
+    /// The twelve bytes, for adapters that keep ids in binary form; they sort as the text does.
+    pub const fn as_bytes(&self) -> &[u8; 12] {
+        &self.0
+    }
+
+    pub const fn from_bytes(bytes: [u8; 12]) -> Self {
+        Self(bytes)
+    }
+
     /// The id of content that is addressed by its hash.
     pub fn of_content(bytes: &[u8]) -> Self {
         let digest = Sha256::digest(bytes);

@@ -21,8 +21,8 @@ pub enum StoreError {
     #[error("fence {name} is at epoch {current}, the write has {given}")]
     StaleFence { name: String, given: u64, current: u64 },
     /// The batch, document or blob is over a limit.
-    #[error("{what} of {size} bytes is over the limit of {limit}")]
-    TooLarge { what: &'static str, size: usize, limit: usize },
+    #[error("{what} of {size} {unit} is over the limit of {limit}")]
+    TooLarge { what: &'static str, size: usize, limit: usize, unit: &'static str },
     /// No space is left on the device, or the quota is used up; reads still work.
     #[error("the store is full: {0}")]
     Full(String),

@@ -8,10 +8,13 @@
 
 pub mod batch;
 pub mod error;
+pub mod limits;
 pub mod port;
 pub mod query;
+pub mod sqlite;
 
 pub use batch::{Applied, Batch, Fence, Write};
 pub use error::StoreError;
 pub use port::{Document, Store, StoreExt};
 pub use query::{Cond, Order, Query};
+pub use sqlite::{OpenError, SqliteOptions, SqliteStore};

@@ -6,13 +6,15 @@ use model::Key;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cond {
     Eq(&'static str, Key),
+    /// Another value, or none at all.
     Ne(&'static str, Key),
     In(&'static str, Vec<Key>),
+    /// Less, and present; so for the next three.
     Lt(&'static str, Key),
     Le(&'static str, Key),
     Gt(&'static str, Key),
     Ge(&'static str, Key),
-    /// Text that starts with.
+    /// Text that starts with; every character of the prefix stands for itself.
     Prefix(&'static str, String),
     /// The document lacks the key.
     Absent(&'static str),
@@ -30,7 +32,10 @@ pub enum Order {
     Desc(&'static str),
 }
 
-/// A search in one collection. Ties in the order are broken by id, ascending.
+/// A search in one collection.
+///
+/// Text is ordered by its code points, integers by value; documents that lack the field come first in ascending order
+/// and last in descending. Ties, and everything if no order is given, are ordered by id, ascending.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Query {
     pub conds: Vec<Cond>,

@@ -1,0 +1,194 @@
+//! A collection as a table: names of columns and indexes, and the statements on single documents.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Collection, Key, KeyKind, Keys};
+
+use crate::error::StoreError;
+
+/// Most declared fields of a collection: they are numbered by the bits of a word.
+const MAX_FIELDS: usize = 64;
+
+/// One collection's table.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) collection: &'static Collection,
+    pub(super) insert: Arc<str>,
+    /// Leaves a document of the same id alone.
+    pub(super) insert_or_ignore: Arc<str>,
+    pub(super) update: Arc<str>,
+    pub(super) delete: Arc<str>,
+    pub(super) delete_at: Arc<str>,
+    pub(super) get: Arc<str>,
+    /// Fields that come first in an index.
+    leading: u64,
+    /// Of those, the ones that some document has lacked at some time. An index leaves out documents that lack its
+    /// first field, so only where none does may it serve a sort.
+    lacking: AtomicU64,
+}
+
+impl Table {
+    pub(super) fn new(collection: &'static Collection) -> Result<Self, StoreError> {
+        let name = collection.name;
+        if collection.fields.len() > MAX_FIELDS {
+            return Err(StoreError::Misuse(format!("{name} declares more than {MAX_FIELDS} fields")));
+        }
+        let columns: String = collection.fields.iter().fold(String::new(), |mut text, (field, _)| {
+            let _ = write!(text, ", k_{field}");
+            text
+        });
+        let assignments: String = collection.fields.iter().fold(String::new(), |mut text, (field, _)| {
+            let _ = write!(text, ", k_{field} = ?");
+            text
+        });
+        let marks = ", ?".repeat(collection.fields.len());
+        let mut table = Self {
+            collection,
+            insert: format!("INSERT INTO {name} (id, rev{columns}, body) VALUES (?, 1{marks}, ?)").into(),
+            insert_or_ignore: format!(
+                "INSERT INTO {name} (id, rev{columns}, body) VALUES (?, 1{marks}, ?) ON CONFLICT (id) DO NOTHING"
+            )
+            .into(),
+            update: format!("UPDATE {name} SET rev = rev + 1{assignments}, body = ? WHERE id = ? AND rev = ?").into(),
+            delete: format!("DELETE FROM {name} WHERE id = ?").into(),
+            delete_at: format!("DELETE FROM {name} WHERE id = ? AND rev = ?").into(),
+            get: format!("SELECT id, rev, body FROM {name} WHERE id = ?").into(),
+            leading: 0,
+            lacking: AtomicU64::new(0),
+        };
+        for index in collection.indexes {
+            for (place, field) in index.fields.iter().enumerate() {
+                let position = table.position(field)?;
+                table.leading |= u64::from(place == 0) << position;
+            }
+        }
+        Ok(table)
+    }
+
+    /// Where the field is declared; asking for another is the caller's mistake.
+    pub(super) fn position(&self, field: &str) -> Result<usize, StoreError> {
+        self.collection
+            .fields
+            .iter()
+            .position(|(declared, _)| *declared == field)
+            .ok_or_else(|| StoreError::Misuse(format!("{} declares no field {field}", self.collection.name)))
+    }
+
+    /// The field's kind agrees with the key's.
+    pub(super) fn check_kind(&self, field: &str, key: &Key) -> Result<(), StoreError> {
+        let (_, kind) = self.collection.fields[self.position(field)?];
+        match (kind, key) {
+            (KeyKind::Text, Key::Text(_)) | (KeyKind::Int, Key::Int(_)) => Ok(()),
+            _ => Err(StoreError::Misuse(format!("{}.{field} is declared as {kind:?}", self.collection.name))),
+        }
+    }
+
+    /// The keys in the order of the declaration.
+    pub(super) fn arrange(&self, keys: &Keys) -> Result<Vec<Option<Key>>, StoreError> {
+        let mut arranged = vec![None; self.collection.fields.len()];
+        for (field, key) in keys {
+            self.check_kind(field, key)?;
+            arranged[self.position(field)?] = Some(key.clone());
+        }
+        Ok(arranged)
+    }
+
+    /// Leading fields that these keys lack and that were never lacking before, as bits.
+    pub(super) fn newly_lacking(&self, arranged: &[Option<Key>]) -> u64 {
+        let absent = arranged.iter().enumerate().fold(0, |bits, (i, key)| bits | (u64::from(key.is_none()) << i));
+        absent & self.leading & !self.lacking.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_lacking(&self, bits: u64) {
+        self.lacking.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    /// The names of the fields behind bits.
+    pub(super) fn fields_of(&self, bits: u64) -> impl Iterator<Item = &'static str> {
+        self.collection
+            .fields
+            .iter()
+            .enumerate()
+            .filter(move |(i, _)| bits & (1 << i) != 0)
+            .map(|(_, (field, _))| *field)
+    }
+
+    /// Every document has this field, and an index begins with it.
+    pub(super) fn is_always_indexed(&self, position: usize) -> bool {
+        self.leading & !self.lacking.load(Ordering::Acquire) & (1 << position) != 0
+    }
+
+    /// An index begins with this field, so its values can be walked.
+    pub(super) const fn leads_index(&self, position: usize) -> bool {
+        self.leading & (1 << position) != 0
+    }
+
+    /// `CREATE TABLE`; keys come before the body, so that reading them never walks through a long body.
+    pub(super) fn create(&self) -> String {
+        let mut sql =
+            format!("CREATE TABLE {} (id BLOB PRIMARY KEY NOT NULL, rev INTEGER NOT NULL", self.collection.name);
+        for (field, kind) in self.collection.fields {
+            let _ = write!(sql, ", k_{field} {}", column_type(*kind));
+        }
+        sql.push_str(", body TEXT NOT NULL) STRICT");
+        sql
+    }
+
+    /// `ALTER TABLE` for a field that a newer version declares.
+    pub(super) fn add_column(&self, position: usize) -> String {
+        let (field, kind) = self.collection.fields[position];
+        format!("ALTER TABLE {} ADD COLUMN k_{field} {}", self.collection.name, column_type(kind))
+    }
+
+    /// Names and statements of the declared indexes.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = (String, String)> {
+        let name = self.collection.name;
+        self.collection.indexes.iter().map(move |index| {
+            let columns: Vec<String> = index.fields.iter().map(|field| format!("k_{field}")).collect();
+            let (kind, prefix) = if index.unique { ("UNIQUE INDEX", "u") } else { ("INDEX", "i") };
+            let index_name = format!("{prefix}_{name}__{}", index.fields.join("__"));
+            let mut listed = columns.join(", ");
+            if !index.unique {
+                // Equal keys come out in the order that ties are broken by.
+                listed.push_str(", id");
+            }
+            let sql = format!("CREATE {kind} {index_name} ON {name} ({listed}) WHERE {} IS NOT NULL", columns[0]);
+            (index_name, sql)
+        })
+    }
+}
+
+const fn column_type(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Text => "TEXT",
+        KeyKind::Int => "INTEGER",
+    }
+}
+
+/// The tables by their collection's name.
+#[derive(Debug)]
+pub(super) struct Tables(HashMap<&'static str, Arc<Table>>);
+
+impl Tables {
+    pub(super) fn new(collections: &[&'static Collection]) -> Result<Self, StoreError> {
+        let tables = collections.iter().map(|collection| Ok((collection.name, Arc::new(Table::new(collection)?))));
+        Ok(Self(tables.collect::<Result<_, StoreError>>()?))
+    }
+
+    pub(super) fn get(&self, collection: &'static Collection) -> Result<&Arc<Table>, StoreError> {
+        self.0
+            .get(collection.name)
+            .ok_or_else(|| StoreError::Misuse(format!("the store was opened without {}", collection.name)))
+    }
+
+    pub(super) fn by_name(&self, name: &str) -> Option<&Arc<Table>> {
+        self.0.get(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.0.values()
+    }
+}
