@@ -1,0 +1,109 @@
+//! What all runners of a node share: options, users, the Python host, HTTP clients.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::action_token::ActionTokens;
+
+use crate::http_request::Clients;
+use crate::process::spawn::{Environment, own_environment};
+use crate::python_script::PythonHost;
+use crate::shell::sudo::Users;
+
+/// Settings of a node's runners.
+#[derive(Debug, Clone)]
+pub struct RunnerOptions {
+    /// Shown as `runner.hostname` of executions.
+    pub hostname: String,
+    /// The API as actions reach it, with `/v1`.
+    pub api_url: String,
+    /// Executions that run at a time.
+    pub slots: usize,
+    /// How long a node that stops waits for running executions before it abandons them.
+    pub drain_limit: Duration,
+    /// Between SIGTERM and SIGKILL when a run is canceled or over its time.
+    pub kill_grace: Duration,
+    /// Bytes of stdout and of stderr that are kept in a result; what comes after is read and dropped, and the text
+    /// says so.
+    pub output_limit: usize,
+    /// `auth.service_token_ttl`.
+    pub token_ttl: Duration,
+    pub python: PythonOptions,
+}
+
+impl Default for RunnerOptions {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".to_owned(),
+            api_url: "http://127.0.0.1:9101/v1".to_owned(),
+            slots: 60,
+            drain_limit: Duration::from_secs(30),
+            kill_grace: Duration::from_secs(5),
+            output_limit: 16 * 1024 * 1024,
+            token_ttl: Duration::from_secs(24 * 3600),
+            python: PythonOptions::default(),
+        }
+    }
+}
+
+/// Settings of the Python host.
+#[derive(Debug, Clone)]
+pub struct PythonOptions {
+    /// The interpreter for packs without a virtualenv; `python3` of the PATH if not given.
+    pub interpreter: Option<PathBuf>,
+    /// Where the SDK lies: what [`crate::sdk::unpack`] returned.
+    pub sdk_path: PathBuf,
+    /// `actionrunner.python_runner_log_level`, for actions that leave `log_level` alone.
+    pub log_level: String,
+    /// `packs.enable_common_libs`: whether `<pack>/lib` is importable.
+    pub enable_common_libs: bool,
+    /// Warm interpreters at a time, one for each virtualenv; the one idle for longest goes.
+    pub max_zygotes: usize,
+    /// Idle for this long, a warm interpreter ends.
+    pub zygote_idle: Duration,
+    /// Bytes of address space of an action (RLIMIT_AS); unlimited if not given.
+    pub memory_limit: Option<u64>,
+    /// Whether to use warm interpreters at all.
+    pub warm: bool,
+}
+
+impl Default for PythonOptions {
+    fn default() -> Self {
+        Self {
+            interpreter: None,
+            sdk_path: PathBuf::new(),
+            log_level: "DEBUG".to_owned(),
+            enable_common_libs: false,
+            max_zygotes: 8,
+            zygote_idle: Duration::from_secs(600),
+            memory_limit: None,
+            warm: true,
+        }
+    }
+}
+
+/// The node as runners see it.
+#[derive(Debug)]
+pub struct Host {
+    pub options: RunnerOptions,
+    pub tokens: ActionTokens,
+    pub users: Users,
+    /// The node's own environment, that actions inherit.
+    pub environment: Environment,
+    pub python: PythonHost,
+    pub http: Clients,
+}
+
+impl Host {
+    /// `system_user` is who shell actions run as, where this machine has such a user.
+    pub fn new(options: RunnerOptions, tokens: ActionTokens, system_user: &str) -> Self {
+        Self {
+            users: Users::find(system_user),
+            environment: own_environment(),
+            python: PythonHost::new(options.python.clone()),
+            http: Clients::default(),
+            tokens,
+            options,
+        }
+    }
+}
