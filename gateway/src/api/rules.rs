@@ -1,0 +1,237 @@
+//! Rules and rule types (spec/api.md §7.6, spec/rules.md §6).
+
+use domain::rules::{self, RuleInput};
+use model::rule::Invocation;
+use model::{Id, Object, Rule, Tag, Versioned};
+use serde_json::{Value, json};
+use store::Order;
+
+use crate::context::Ctx;
+use crate::http::list::{Attributes, Filter, ListSpec, Projection};
+use crate::http::shape::{Kind, Shape, Take, may, must};
+use crate::http::{ApiError, Reply};
+
+const SPEC: ListSpec = ListSpec {
+    default_limit: None,
+    filters: &[
+        ("name", Filter::Text("name")),
+        ("pack", Filter::Text("pack")),
+        ("action", Filter::Text("action")),
+        ("trigger", Filter::Text("trigger")),
+        ("enabled", Filter::Boolean("enabled")),
+    ],
+    sortable: &[],
+    order: &[Order::Asc("pack"), Order::Asc("name")],
+    attributes: Attributes::with_ref(
+        &[
+            "id",
+            "uid",
+            "ref",
+            "pack",
+            "name",
+            "description",
+            "type",
+            "trigger",
+            "criteria",
+            "action",
+            "enabled",
+            "context",
+            "tags",
+            "metadata_file",
+        ],
+        &[],
+    ),
+    offset: false,
+};
+
+const BODY: Shape = Shape {
+    fields: &[
+        must("name", Kind::Text),
+        must("trigger", Kind::Object),
+        must("action", Kind::Object),
+        may("id", Kind::Text),
+        may("ref", Kind::Text),
+        may("uid", Kind::Text),
+        may("pack", Kind::Text),
+        may("description", Kind::Text),
+        may("type", Kind::Object),
+        may("criteria", Kind::Object),
+        may("enabled", Kind::Boolean),
+        may("context", Kind::Object),
+        may("tags", Kind::Array),
+        may("metadata_file", Kind::Text),
+    ],
+    closed: true,
+};
+
+const INVOCATION: Shape = Shape {
+    fields: &[must("ref", Kind::Text), may("parameters", Kind::Object), may("description", Kind::Text)],
+    closed: true,
+};
+
+const TRIGGER: Shape = Shape { fields: &[must("type", Kind::Text), may("parameters", Kind::Object)], closed: false };
+
+const TAG: Shape = Shape { fields: &[must("name", Kind::Text), must("value", Kind::Text)], closed: false };
+
+fn invocation(body: &mut Object, name: &str) -> Result<Option<Invocation>, ApiError> {
+    let Some(object) = body.take_object(name) else { return Ok(None) };
+    let mut object = INVOCATION.check(Value::Object(object))?;
+    Ok(Some(Invocation {
+        reference: object.take_text("ref").unwrap_or_default(),
+        parameters: object.take_object("parameters").unwrap_or_default(),
+    }))
+}
+
+/// `tags` of a checked body.
+pub fn tags(body: &mut Object) -> Result<Vec<Tag>, ApiError> {
+    let Some(Value::Array(tags)) = body.remove("tags") else { return Ok(Vec::new()) };
+    tags.into_iter()
+        .map(|tag| {
+            let mut tag = TAG.check(tag)?;
+            Ok(Tag {
+                name: tag.take_text("name").unwrap_or_default(),
+                value: tag.take_text("value").unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The rule of a request body; it runs as the caller.
+fn input(ctx: &Ctx, default_pack: &str) -> Result<RuleInput, ApiError> {
+    let mut body = ctx.object(&BODY)?;
+    let mut trigger = TRIGGER.check(body.remove("trigger").unwrap_or_default())?;
+    let action =
+        invocation(&mut body, "action")?.ok_or_else(|| ApiError::bad_request("'action' is a required property"))?;
+    let standard = || Invocation { reference: "standard".to_owned(), parameters: Object::new() };
+    let rule_type = invocation(&mut body, "type")?.unwrap_or_else(standard);
+    let mut context = body.take_object("context").unwrap_or_default();
+    context.insert("user".to_owned(), ctx.identity.user.as_str().into());
+    Ok(RuleInput {
+        name: body.take_text("name").unwrap_or_default(),
+        pack: body.take_text("pack").filter(|pack| !pack.is_empty()).unwrap_or_else(|| default_pack.to_owned()),
+        description: body.take_text("description"),
+        rule_type,
+        trigger_type: trigger.take_text("type").unwrap_or_default(),
+        trigger_parameters: trigger.take_object("parameters").unwrap_or_default(),
+        criteria: body.take_object("criteria").unwrap_or_default(),
+        action,
+        enabled: body.take_bool("enabled").unwrap_or(false),
+        context,
+        tags: tags(&mut body)?,
+        metadata_file: body.take_text("metadata_file").unwrap_or_default(),
+    })
+}
+
+/// `GET /rules`.
+pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
+    let list = SPEC.parse(&ctx)?;
+    let (rows, total) = list.fetch::<Rule>(&ctx).await?;
+    let show_secrets = ctx.show_secrets()?;
+    let mut items = Vec::with_capacity(rows.len());
+    for rule in &rows {
+        items.push(rules::to_api(ctx.services(), rule, show_secrets).await?);
+    }
+    list.reply(items, total)
+}
+
+/// `GET /rules/{ref}`.
+pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
+    let rule = ctx.by_ref::<Rule>(ctx.params.get("ref")).await?;
+    let object = rules::to_api(ctx.services(), &rule, ctx.show_secrets()?).await?;
+    if !object.contains_key("trigger") {
+        return Err(ApiError::not_found(format!("Missing TriggerDB object for rule {}.", rule.reference)));
+    }
+    Reply::json(&Projection::parse(&ctx, &SPEC.attributes)?.apply(&SPEC.attributes, object))
+}
+
+/// `POST /rules`.
+pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    let rule = rules::create(ctx.services(), input(&ctx, "default")?).await?;
+    tracing::info!(rule = rule.reference, user = ctx.identity.user, "rule created");
+    Reply::created(&rules::to_api(ctx.services(), &rule, true).await?)
+}
+
+/// `PUT /rules/{id}`: replaces the rule; takes only the id.
+pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let text = ctx.params.get("id");
+    let old: Versioned<Rule> = ctx.by_ref(text).await?;
+    if text.parse::<Id>().is_err() {
+        return Err(ApiError::bad_request(format!("ValidationError (RuleDB:{text}) (Invalid ObjectID: ['id'])")));
+    }
+    let rule = rules::replace(ctx.services(), old.id, input(&ctx, &old.pack)?).await?;
+    tracing::info!(rule = rule.reference, user = ctx.identity.user, "rule changed");
+    Reply::json(&rules::to_api(ctx.services(), &rule, true).await?)
+}
+
+/// `DELETE /rules/{ref}`.
+pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
+    let rule = ctx.by_ref::<Rule>(ctx.params.get("ref")).await?;
+    rules::delete(ctx.services(), rule.id).await?;
+    tracing::info!(rule = rule.reference, user = ctx.identity.user, "rule deleted");
+    Ok(Reply::no_content())
+}
+
+/// A rule with the descriptions of its trigger and action.
+async fn view(ctx: &Ctx, rule: &Rule) -> Result<Object, ApiError> {
+    let services = ctx.services();
+    let mut object = rules::to_api(services, rule, ctx.show_secrets()?).await?;
+    let trigger_type = object.get("trigger").and_then(|trigger| trigger.get("type")).and_then(Value::as_str);
+    let trigger_type = match trigger_type {
+        Some(reference) => services.catalog.trigger_type(reference).await?,
+        None => None,
+    };
+    let action = services.catalog.action(&rule.action.reference).await?;
+    let descriptions = [
+        ("trigger", trigger_type.and_then(|found| found.description.clone())),
+        ("action", action.and_then(|found| found.description.clone())),
+    ];
+    for (name, description) in descriptions {
+        if let (Some(Value::Object(part)), Some(text)) = (object.get_mut(name), description) {
+            part.insert("description".to_owned(), text.into());
+        }
+    }
+    Ok(object)
+}
+
+/// `GET /rules/views`.
+pub async fn views(ctx: Ctx) -> Result<Reply, ApiError> {
+    let list = SPEC.parse(&ctx)?;
+    let (rows, total) = list.fetch::<Rule>(&ctx).await?;
+    let mut items = Vec::with_capacity(rows.len());
+    for rule in &rows {
+        items.push(view(&ctx, rule).await?);
+    }
+    list.reply(items, total)
+}
+
+/// `GET /rules/views/{ref}`.
+pub async fn view_one(ctx: Ctx) -> Result<Reply, ApiError> {
+    let rule = ctx.by_ref::<Rule>(ctx.params.get("ref")).await?;
+    Reply::json(&view(&ctx, &rule).await?)
+}
+
+/// The two rule types, which nobody changes; their ids are derived from their names.
+fn rule_types() -> Vec<Value> {
+    [
+        ("standard", "standard rule that is always applicable."),
+        ("backstop", "Rule that applies when no other rule has matched for a specific Trigger."),
+    ]
+    .into_iter()
+    .map(|(name, description)| {
+        let id = Id::of_content(format!("rule_type:{name}").as_bytes());
+        json!({"id": id, "name": name, "description": description, "enabled": true, "parameters": {}})
+    })
+    .collect()
+}
+
+/// `GET /ruletypes`.
+pub async fn types(_: Ctx) -> Result<Reply, ApiError> {
+    Reply::json(&rule_types())
+}
+
+/// `GET /ruletypes/{id}`.
+pub async fn one_type(ctx: Ctx) -> Result<Reply, ApiError> {
+    let text = ctx.params.get("id");
+    let found = rule_types().into_iter().find(|rule_type| rule_type["id"] == text || rule_type["name"] == text);
+    Reply::json(&found.ok_or_else(|| ApiError::unknown_id(text))?)
+}

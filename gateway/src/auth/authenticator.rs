@@ -1,0 +1,249 @@
+//! From a request's credentials to an identity (spec/api.md §3), without reading the store each time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::Services;
+use domain::action_token::{ActionTokenError, ActionTokens, PREFIX};
+use http::HeaderMap;
+use model::{ApiKey, Timestamp, Token, User};
+use parking_lot::RwLock;
+use store::{Query as Find, StoreExt};
+
+use super::access::Access;
+use super::{AuthOptions, Identity, Location, Method, SameSite};
+use crate::http::{ApiError, Query};
+
+/// A credential that was found valid is not looked up again for this long, on nodes that don't hear of its end.
+const TRUST: Duration = Duration::from_secs(15);
+/// Credentials that are remembered.
+const REMEMBERED: usize = 10_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Credential {
+    Token(String),
+    /// Hash of the key.
+    ApiKey(String),
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    user: Arc<str>,
+    /// None for API keys.
+    expiry: Option<Timestamp>,
+    since: Instant,
+}
+
+/// Finds out who calls.
+#[derive(Debug)]
+pub struct Authenticator {
+    services: Arc<Services>,
+    enabled: bool,
+    access: Arc<dyn Access>,
+    action_tokens: Option<ActionTokens>,
+    cookie_secure: bool,
+    cookie_same_site: SameSite,
+    known: RwLock<HashMap<Credential, Known>>,
+}
+
+/// What a request brought along, in the order in which it counts.
+fn credential(headers: &HeaderMap, query: &Query) -> Option<(Credential, Location)> {
+    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).filter(|text| !text.is_empty());
+    let token = |text: &str| Credential::Token(text.to_owned());
+    let key = |text: &str| Credential::ApiKey(ApiKey::hash_of(text));
+    if let Some(text) = header("x-auth-token") {
+        return Some((token(text), Location::Header));
+    }
+    if let Some(text) = header("st2-api-key") {
+        return Some((key(text), Location::Header));
+    }
+    if let Some(text) = query.text("x-auth-token") {
+        return Some((token(text), Location::Query));
+    }
+    if let Some(text) = query.text("st2-api-key") {
+        return Some((key(text), Location::Query));
+    }
+    let cookies = headers.get_all(http::header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let text = cookies
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, value)| *name == "auth-token" && !value.is_empty())?
+        .1;
+    Some((token(text), Location::Cookie))
+}
+
+impl Authenticator {
+    pub fn new(services: Arc<Services>, options: &AuthOptions, action_tokens: Option<ActionTokens>) -> Self {
+        Self {
+            services,
+            enabled: options.enabled,
+            access: options.access.clone(),
+            action_tokens,
+            cookie_secure: options.cookie_secure,
+            cookie_same_site: options.cookie_same_site,
+            known: RwLock::default(),
+        }
+    }
+
+    /// The caller, and the session cookie to set if there is one.
+    pub async fn identify(&self, headers: &HeaderMap, query: &Query) -> Result<(Identity, Option<String>), ApiError> {
+        if !self.enabled {
+            let user = self.services.settings.system_user.clone();
+            let is_admin = true;
+            return Ok((Identity { user, method: Method::Disabled, location: Location::Header, is_admin }, None));
+        }
+        let Some((credential, location)) = credential(headers, query) else {
+            return Err(ApiError::unauthorized("Unauthorized - One of Token or API key required."));
+        };
+        let now = self.services.now();
+        let known = self.lookup(&credential, now).await?;
+        let method = match known.expiry {
+            Some(expiry) => Method::Token { expiry },
+            None => Method::ApiKey,
+        };
+        let cookie = match (&credential, location, known.expiry) {
+            (Credential::Token(token), Location::Header | Location::Query, Some(expiry)) => {
+                Some(self.cookie(token, expiry, now))
+            }
+            _ => None,
+        };
+        let is_admin = self.access.is_admin(&known.user);
+        Ok((Identity { user: known.user.to_string(), method, location, is_admin }, cookie))
+    }
+
+    async fn lookup(&self, credential: &Credential, now: Timestamp) -> Result<Known, ApiError> {
+        if let Credential::Token(token) = credential
+            && token.starts_with(PREFIX)
+        {
+            return self.verify_action_token(token, now);
+        }
+        let cached = self.known.read().get(credential).filter(|known| known.since.elapsed() < TRUST).cloned();
+        let known = match cached {
+            Some(known) => known,
+            None => {
+                let known = match credential {
+                    Credential::Token(token) => self.read_token(token, now).await?,
+                    Credential::ApiKey(hash) => self.read_key(hash).await?,
+                };
+                self.remember(credential.clone(), known.clone());
+                known
+            }
+        };
+        check_expiry(known.expiry, now)?;
+        Ok(known)
+    }
+
+    /// Tokens of running actions are signed, not stored.
+    fn verify_action_token(&self, token: &str, now: Timestamp) -> Result<Known, ApiError> {
+        let unknown = || ApiError::unauthorized("Unauthorized");
+        let tokens = self.action_tokens.as_ref().ok_or_else(unknown)?;
+        match tokens.verify(token, now) {
+            Ok(token) => {
+                Ok(Known { user: token.user.as_str().into(), expiry: Some(token.expiry), since: Instant::now() })
+            }
+            Err(ActionTokenError::Expired) => Err(ApiError::unauthorized("Unauthorized - Token has expired.")),
+            Err(ActionTokenError::Malformed | ActionTokenError::Forged) => Err(unknown()),
+        }
+    }
+
+    async fn read_token(&self, token: &str, now: Timestamp) -> Result<Known, ApiError> {
+        let store = &self.services.store;
+        let Some(found) = store.first::<Token>(&Find::eq("token", token)).await? else {
+            return Err(ApiError::unauthorized("Unauthorized"));
+        };
+        check_expiry(Some(found.expiry), now)?;
+        self.check_user(&found.user).await?;
+        Ok(Known { user: found.user.as_str().into(), expiry: Some(found.expiry), since: Instant::now() })
+    }
+
+    async fn read_key(&self, hash: &str) -> Result<Known, ApiError> {
+        let Some(found) = self.services.store.first::<ApiKey>(&Find::eq("key_hash", hash)).await? else {
+            return Err(ApiError::unauthorized(format!("Unauthorized - ApiKey with key_hash={hash} not found.")));
+        };
+        if !found.enabled {
+            return Err(ApiError::unauthorized("Unauthorized - API key is disabled."));
+        }
+        self.check_user(&found.user).await?;
+        Ok(Known { user: found.user.as_str().into(), expiry: None, since: Instant::now() })
+    }
+
+    /// The user may have been removed after the credential was made.
+    async fn check_user(&self, user: &str) -> Result<(), ApiError> {
+        match self.services.store.first::<User>(&Find::eq("name", user)).await? {
+            Some(_) => Ok(()),
+            None => Err(ApiError::unauthorized("Unauthorized")),
+        }
+    }
+
+    fn remember(&self, credential: Credential, known: Known) {
+        let mut map = self.known.write();
+        if map.len() >= REMEMBERED {
+            map.retain(|_, known| known.since.elapsed() < TRUST);
+            if map.len() >= REMEMBERED {
+                map.clear();
+            }
+        }
+        map.insert(credential, known);
+    }
+
+    /// Called after tokens or keys changed: nothing that is remembered counts any more.
+    pub fn forget(&self) {
+        self.known.write().clear();
+    }
+
+    fn cookie(&self, token: &str, expiry: Timestamp, now: Timestamp) -> String {
+        let mut cookie = format!(
+            "auth-token={token}; Max-Age={}; Path=/; expires={}",
+            expiry.since(now).as_secs(),
+            expiry.datetime().format("%a, %d-%b-%Y %H:%M:%S GMT")
+        );
+        if self.cookie_secure {
+            cookie.push_str("; secure");
+        }
+        cookie.push_str("; HttpOnly");
+        cookie.push_str(match self.cookie_same_site {
+            SameSite::Strict => "; SameSite=strict",
+            SameSite::Lax => "; SameSite=lax",
+            SameSite::None => "; SameSite=none",
+            SameSite::Unset => "",
+        });
+        cookie
+    }
+
+    pub fn access(&self) -> &dyn Access {
+        &*self.access
+    }
+}
+
+fn check_expiry(expiry: Option<Timestamp>, now: Timestamp) -> Result<(), ApiError> {
+    match expiry {
+        Some(expiry) if expiry <= now => Err(ApiError::unauthorized("Unauthorized - Token has expired.")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(headers: &[(&'static str, &'static str)], query: &str) -> Option<(bool, Location)> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+            .collect();
+        let (credential, location) = credential(&headers, &Query::parse(Some(query)))?;
+        Some((matches!(credential, Credential::Token(_)), location))
+    }
+
+    #[test]
+    fn the_first_credential_present_decides() {
+        let all = [("x-auth-token", "t"), ("st2-api-key", "k"), ("cookie", "a=b; auth-token=c")];
+        assert_eq!(location(&all, "x-auth-token=q"), Some((true, Location::Header)));
+        assert_eq!(location(&all[1..], "x-auth-token=q"), Some((false, Location::Header)));
+        assert_eq!(location(&all[2..], "x-auth-token=q"), Some((true, Location::Query)));
+        assert_eq!(location(&all[2..], "st2-api-key=q"), Some((false, Location::Query)));
+        assert_eq!(location(&all[2..], "st2-api-key="), Some((true, Location::Cookie)));
+        assert_eq!(location(&[("x-auth-token", "")], ""), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! What a handler gets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domain::Services;
+use http::{HeaderMap, Method};
+use model::{Id, Object, Resource, Versioned};
+use serde_json::Value;
+use store::StoreExt;
+
+use crate::auth::Identity;
+use crate::gateway::Shared;
+use crate::http::body;
+use crate::http::route::Params;
+use crate::http::shape::Shape;
+use crate::http::{ApiError, Query};
+
+/// One request, after routing, authentication and reading of its body.
+#[derive(Debug, Clone)]
+pub struct Ctx {
+    pub gateway: Arc<Shared>,
+    pub request_id: Arc<str>,
+    pub method: Method,
+    pub params: Params,
+    pub query: Query,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub identity: Identity,
+    pub peer: Option<SocketAddr>,
+}
+
+impl Ctx {
+    pub fn services(&self) -> &Services {
+        &self.gateway.services
+    }
+
+    /// The body by its content type.
+    pub fn parsed_body(&self) -> Result<Value, ApiError> {
+        body::parse(&self.headers, &self.body)
+    }
+
+    /// The body as an object of this shape.
+    pub fn object(&self, shape: &Shape) -> Result<Object, ApiError> {
+        shape.check(self.parsed_body()?)
+    }
+
+    /// Whether `show_secrets=true` was asked by someone who may.
+    pub fn show_secrets(&self) -> Result<bool, ApiError> {
+        Ok(self.query.flag("show_secrets")? && self.identity.is_admin)
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The resource with this ref or id; 404 otherwise.
+    pub async fn by_ref<T: Resource>(&self, reference: &str) -> Result<Versioned<T>, ApiError> {
+        self.find_ref(reference).await?.ok_or_else(|| ApiError::unknown_ref(reference))
+    }
+
+    /// A text with a dot is a ref, another one an id.
+    pub async fn find_ref<T: Resource>(&self, reference: &str) -> Result<Option<Versioned<T>>, ApiError> {
+        let store = &self.gateway.services.store;
+        if reference.contains('.') {
+            return Ok(store.first::<T>(&store::Query::eq("ref", reference)).await?);
+        }
+        match reference.parse::<Id>() {
+            Ok(id) => Ok(store.read::<T>(id).await?),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The resource with this id; 404 otherwise.
+    pub async fn by_id<T: Resource>(&self, text: &str) -> Result<Versioned<T>, ApiError> {
+        let unknown = || ApiError::unknown_id(text);
+        let id: Id = text.parse().map_err(|_| unknown())?;
+        self.gateway.services.store.read::<T>(id).await?.ok_or_else(unknown)
+    }
+}

@@ -1,0 +1,262 @@
+//! From a request to its answer: routing, authentication, permissions, the body, the handler, shared headers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use domain::Services;
+use http::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE};
+use http::{Method, Request, Response, StatusCode};
+use tracing::Instrument;
+
+use crate::auth::authenticator::Authenticator;
+use crate::auth::throttle::Throttle;
+use crate::auth::{AuthOptions, Identity, access};
+use crate::context::Ctx;
+use crate::http::cors::Cors;
+use crate::http::route::{Need, Params, Service, Table, segments};
+use crate::http::{ApiError, Query, Reply, body};
+use crate::options::{GatewayOptions, Limits, Readiness};
+use crate::stream::hub::Hub;
+use crate::webhooks::Hooks;
+use crate::{health, table};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Which paths a port serves (spec/api.md §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mount {
+    /// StackStorm's port 9100.
+    Auth,
+    /// 9101.
+    Api,
+    /// 9102.
+    Stream,
+    /// `/auth`, `/api`, `/stream` on one port, as a front end maps them.
+    Combined,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Shared {
+    pub services: Arc<Services>,
+    pub auth: AuthOptions,
+    pub api_url: Option<String>,
+    pub readiness: Arc<dyn Readiness>,
+    pub limits: Limits,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) throttle: Throttle,
+    pub(crate) hub: Hub,
+    pub(crate) hooks: Hooks,
+    cors: Cors,
+    table: Table,
+}
+
+impl Shared {
+    pub(crate) fn new(options: GatewayOptions) -> Arc<Self> {
+        let GatewayOptions { services, auth, action_tokens, allow_origin, api_url, readiness, limits } = options;
+        Arc::new(Self {
+            authenticator: Authenticator::new(services.clone(), &auth, action_tokens),
+            throttle: Throttle::default(),
+            hub: Hub::new(limits.stream_backlog),
+            hooks: Hooks::default(),
+            cors: Cors::new(allow_origin.iter().map(String::as_str), api_url.as_deref()),
+            table: Table::new(table::routes()),
+            services,
+            auth,
+            api_url,
+            readiness,
+            limits,
+        })
+    }
+
+    /// Answers one request; never fails.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        mount: Mount,
+        peer: Option<SocketAddr>,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let request_id = request_id(&request);
+        let origin = request.headers().get(ORIGIN).cloned();
+        let method = request.method().clone();
+        let mut log = AccessLog { pattern: "", user: None, detail: None };
+        let span = tracing::info_span!("request", id = &*request_id);
+        let outcome =
+            self.clone().handle(mount, peer, request_id.clone(), request, &mut log).instrument(span.clone()).await;
+        let mut response = match outcome {
+            Ok(reply) => reply.into_response(),
+            Err(error) => {
+                log.detail = Some(error.detail.clone().unwrap_or_else(|| error.fault.clone()));
+                Reply::from(&error).into_response()
+            }
+        };
+        self.cors.apply(origin.as_ref(), &mut response);
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        log.write(&span, &method, response.status(), started);
+        response
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        mount: Mount,
+        peer: Option<SocketAddr>,
+        request_id: Arc<str>,
+        request: Request<Body>,
+        log: &mut AccessLog,
+    ) -> Result<Reply, ApiError> {
+        let (parts, body) = request.into_parts();
+        if parts.method == Method::OPTIONS {
+            return Ok(Reply::raw("text/html; charset=UTF-8", Body::empty()));
+        }
+        let path = segments(parts.uri.path()).ok_or_else(ApiError::no_route)?;
+        if parts.method == Method::GET
+            && let Some(reply) = health::answer(&self, &path, &parts.headers).await
+        {
+            log.pattern = "/healthz";
+            return reply;
+        }
+        let (service, path) = resolve(mount, path).ok_or_else(ApiError::no_route)?;
+        // A HEAD is a GET whose body the HTTP layer leaves out.
+        let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
+        let (route, params) = self.table.find(service, &method, &path).ok_or_else(ApiError::no_route)?;
+        log.pattern = route.pattern;
+        let query = Query::parse(parts.uri.query());
+        let (identity, cookie) = self.identify(route.need, &params, &parts.headers, &query).await?;
+        log.user = Some(identity.user.clone());
+        let limits = &self.limits;
+        let body = if method == Method::GET {
+            bytes::Bytes::new()
+        } else {
+            body::read(body, limits.max_body_size, limits.body_timeout).await?
+        };
+        let handler = route.handler;
+        let gateway = self.clone();
+        let headers = parts.headers;
+        let ctx = Ctx { gateway, request_id, method, params, query, headers, body, identity, peer };
+        let reply = handler(ctx).await?;
+        Ok(match cookie {
+            Some(cookie) => reply.header(SET_COOKIE, &cookie),
+            None => reply,
+        })
+    }
+
+    async fn identify(
+        &self,
+        need: Need,
+        params: &Params,
+        headers: &http::HeaderMap,
+        query: &Query,
+    ) -> Result<(Identity, Option<String>), ApiError> {
+        let permission = match need {
+            Need::Open => return Ok((Identity::anonymous(), None)),
+            Need::Login => None,
+            Need::Permission(permission) => Some(permission),
+        };
+        let (identity, cookie) = self.authenticator.identify(headers, query).await?;
+        // The web UI shows packs' icons to everybody who is logged in.
+        let is_icon = permission == Some("pack_view") && params.get("path") == "icon.png";
+        if let Some(permission) = permission.filter(|_| !is_icon) {
+            access::require(self.authenticator.access(), &identity, permission)?;
+        }
+        Ok((identity, cookie))
+    }
+
+    /// Called after tokens or API keys changed.
+    pub(crate) fn forget_credentials(&self) {
+        self.authenticator.forget();
+    }
+}
+
+/// The given id if it is a sane one, else a new one.
+fn request_id(request: &Request<Body>) -> Arc<str> {
+    const LONGEST: usize = 128;
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= LONGEST => id.into(),
+        _ => uuid::Uuid::new_v4().to_string().into(),
+    }
+}
+
+/// The service that a port's path belongs to, and the path without prefix and version.
+fn resolve(mount: Mount, mut path: Vec<String>) -> Option<(Service, Vec<String>)> {
+    let mut service = match mount {
+        Mount::Auth => Service::Auth,
+        Mount::Api => Service::Api,
+        Mount::Stream => Service::Stream,
+        Mount::Combined => {
+            let service = match path.first().map(String::as_str) {
+                Some("auth") => Service::Auth,
+                Some("api") => Service::Api,
+                Some("stream") => Service::Stream,
+                _ => return None,
+            };
+            path.remove(0);
+            service
+        }
+    };
+    if path.first().is_some_and(|first| first == "v1") {
+        path.remove(0);
+    }
+    if mount == Mount::Combined && service == Service::Api && path.first().is_some_and(|first| first == "stream") {
+        service = Service::Stream;
+    }
+    if let Some(first) = path.first_mut()
+        && first == "actionexecutions"
+    {
+        *first = "executions".to_owned();
+    }
+    Some((service, path))
+}
+
+/// One line for each request. The pattern of the route stands for the path, which may hold an API key.
+struct AccessLog {
+    pattern: &'static str,
+    user: Option<String>,
+    detail: Option<String>,
+}
+
+impl AccessLog {
+    fn write(&self, span: &tracing::Span, method: &Method, status: StatusCode, started: Instant) {
+        let _entered = span.enter();
+        let (status, route) = (status.as_u16(), self.pattern);
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let user = self.user.as_deref().unwrap_or_default();
+        match (&self.detail, status) {
+            (Some(detail), 500..) => tracing::error!(%method, route, status, micros, user, detail, "request failed"),
+            // Texts of refused credentials hold the hash of what was tried; the status says enough.
+            (_, 401 | 403) => tracing::info!(%method, route, status, micros, user, "request refused"),
+            (Some(detail), _) => tracing::debug!(%method, route, status, micros, user, detail, "request refused"),
+            (None, _) => tracing::debug!(%method, route, status, micros, user, "request"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mount: Mount, path: &str) -> Option<(Service, String)> {
+        let (service, path) = resolve(mount, segments(path)?)?;
+        Some((service, path.join("/")))
+    }
+
+    #[test]
+    fn ports_and_prefixes() {
+        let api = |path: &str| Some((Service::Api, path.to_owned()));
+        assert_eq!(at(Mount::Api, "/actions"), api("actions"));
+        assert_eq!(at(Mount::Api, "/v1/actions/"), api("actions"));
+        assert_eq!(at(Mount::Api, "/v1"), api(""));
+        assert_eq!(at(Mount::Api, "/v1/actionexecutions/x"), api("executions/x"));
+        assert_eq!(at(Mount::Api, "/api/v1/actions"), api("api/v1/actions"));
+        assert_eq!(at(Mount::Combined, "/api/v1/actions"), api("actions"));
+        assert_eq!(at(Mount::Combined, "/api/stream"), Some((Service::Stream, "stream".to_owned())));
+        assert_eq!(at(Mount::Combined, "/stream/v1/stream"), Some((Service::Stream, "stream".to_owned())));
+        assert_eq!(at(Mount::Combined, "/auth/tokens"), Some((Service::Auth, "tokens".to_owned())));
+        assert_eq!(at(Mount::Combined, "/actions"), None);
+    }
+}

@@ -1,0 +1,42 @@
+//! `/healthz/live` and `/healthz/ready`, on every port, without authentication.
+
+use http::header::{ACCEPT, HeaderMap};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::gateway::Shared;
+use crate::http::error::RETRY_AFTER_SECONDS;
+use crate::http::{ApiError, Reply};
+
+/// The answer, if the path is one of these.
+pub async fn answer(shared: &Shared, path: &[String], headers: &HeaderMap) -> Option<Result<Reply, ApiError>> {
+    match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["healthz", "live"] => Some(Ok(Reply::text("ok\n"))),
+        ["healthz", "ready"] | ["healthz"] => Some(ready(shared, headers).await),
+        _ => None,
+    }
+}
+
+/// A line per dependency, or JSON for those who ask for it; 503 when one isn't ready.
+async fn ready(shared: &Shared, headers: &HeaderMap) -> Result<Reply, ApiError> {
+    let dependencies = shared.readiness.check().await;
+    let all = dependencies.iter().all(|dependency| dependency.ready);
+    let wants_json = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("json"));
+    let mut reply = if wants_json {
+        let lines: Vec<_> =
+            dependencies.iter().map(|d| json!({"name": d.name, "ready": d.ready, "detail": d.detail})).collect();
+        Reply::json(&json!({"ready": all, "dependencies": lines}))?
+    } else {
+        let lines: String = dependencies
+            .iter()
+            .map(|d| format!("{} {}: {}\n", if d.ready { "ok  " } else { "FAIL" }, d.name, d.detail))
+            .collect();
+        Reply::text(lines)
+    };
+    if !all {
+        reply.status = StatusCode::SERVICE_UNAVAILABLE;
+        reply.headers.push((http::header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)));
+    }
+    reply.headers.push((http::header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    Ok(reply)
+}

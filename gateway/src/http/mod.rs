@@ -1,0 +1,15 @@
+//! HTTP without resources: parameters, bodies, answers, errors, routes.
+
+pub mod body;
+pub mod cors;
+pub mod error;
+pub mod list;
+pub mod python;
+pub mod query;
+pub mod reply;
+pub mod route;
+pub mod shape;
+
+pub use error::ApiError;
+pub use query::Query;
+pub use reply::Reply;

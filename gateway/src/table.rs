@@ -1,0 +1,131 @@
+//! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
+
+use crate::api::{
+    actions, apikeys, executions, keys, packs, policies, root, rule_enforcements, rules, runner_types, simple,
+    trigger_instances, triggers, webhooks,
+};
+use crate::auth::tokens;
+use crate::http::route::Route;
+use crate::routes;
+use crate::stream::{events, output};
+
+/// The rows: service, method, path, what the caller needs, handler.
+pub fn routes() -> Vec<Route> {
+    let mut all = routes! {
+        Auth POST "/tokens" [Open] tokens::create;
+        Auth POST "/tokens/validate" [Login] tokens::validate;
+        Auth GET "/sso" [Open] tokens::sso;
+        Auth GET "/sso/request" [Open] tokens::sso_missing;
+        Auth POST "/sso/callback" [Open] tokens::sso_missing;
+
+        Stream GET "/stream" [Permission("stream_view")] events::follow;
+        Stream GET "/executions/{id}/output" [Permission("stream_view")] output::follow;
+
+        Api GET "/" [Login] root::version;
+        Api GET "/user" [Login] root::user;
+    };
+    all.extend(content());
+    all.extend(events_and_rules());
+    all.extend(work());
+    all
+}
+
+/// What packs bring.
+fn content() -> Vec<Route> {
+    routes! {
+        Api GET "/actions" [Permission("action_list")] actions::list;
+        Api GET "/actions/views/overview" [Permission("action_list")] actions::overviews;
+        Api GET "/actions/views/overview/{ref}" [Permission("action_view")] actions::overview;
+        Api GET "/actions/views/parameters/{ref}" [Permission("action_view")] actions::parameters;
+        Api GET "/actions/views/entry_point/{ref}" [Permission("action_view")] actions::entry_point;
+        Api GET "/actions/{ref}" [Permission("action_view")] actions::get;
+
+        Api GET "/packs" [Permission("pack_list")] packs::list;
+        Api GET "/packs/views/files/{ref}" [Permission("pack_view")] packs::files::all;
+        Api GET "/packs/views/file/{ref}/{path...}" [Permission("pack_view")] packs::files::one;
+        Api GET "/packs/{ref}" [Permission("pack_view")] packs::get;
+
+        Api GET "/runnertypes" [Permission("runner_type_list")] runner_types::list;
+        Api GET "/runnertypes/{name}" [Permission("runner_type_view")] runner_types::get;
+        Api PUT "/runnertypes/{name}" [Permission("runner_type_modify")] runner_types::update;
+
+        Api GET "/actionalias" [Permission("action_alias_list")] simple::aliases;
+        Api GET "/actionalias/{ref}" [Permission("action_alias_view")] simple::alias;
+        Api GET "/sensortypes" [Permission("sensor_type_list")] simple::sensors;
+        Api GET "/sensortypes/{ref}" [Permission("sensor_type_view")] simple::sensor;
+        Api GET "/config_schemas" [Permission("pack_list")] simple::config_schemas;
+        Api GET "/config_schemas/{pack}" [Permission("pack_view")] simple::config_schema;
+
+        Api GET "/policytypes" [Permission("policy_type_list")] policies::list_types;
+        Api GET "/policytypes/{ref}" [Permission("policy_type_view")] policies::get_type;
+        Api GET "/policies" [Permission("policy_list")] policies::list;
+        Api GET "/policies/{ref}" [Permission("policy_view")] policies::get;
+    }
+}
+
+/// From events to rules.
+fn events_and_rules() -> Vec<Route> {
+    routes! {
+        Api GET "/rules" [Permission("rule_list")] rules::list;
+        Api POST "/rules" [Permission("rule_create")] rules::create;
+        Api GET "/rules/views" [Permission("rule_list")] rules::views;
+        Api GET "/rules/views/{ref}" [Permission("rule_view")] rules::view_one;
+        Api GET "/rules/{ref}" [Permission("rule_view")] rules::get;
+        Api PUT "/rules/{id}" [Permission("rule_modify")] rules::update;
+        Api DELETE "/rules/{ref}" [Permission("rule_delete")] rules::delete;
+        Api GET "/ruletypes" [Login] rules::types;
+        Api GET "/ruletypes/{id}" [Login] rules::one_type;
+
+        Api GET "/ruleenforcements" [Permission("rule_enforcement_list")] rule_enforcements::list;
+        Api GET "/ruleenforcements/views" [Permission("rule_enforcement_list")] rule_enforcements::views;
+        Api GET "/ruleenforcements/views/{id}" [Permission("rule_enforcement_view")] rule_enforcements::view_one;
+        Api GET "/ruleenforcements/{id}" [Permission("rule_enforcement_view")] rule_enforcements::get;
+
+        Api GET "/triggertypes" [Login] triggers::list_types;
+        Api POST "/triggertypes" [Login] triggers::create_type;
+        Api GET "/triggertypes/{ref}" [Login] triggers::get_type;
+        Api PUT "/triggertypes/{ref}" [Login] triggers::update_type;
+        Api DELETE "/triggertypes/{ref}" [Login] triggers::delete_type;
+        Api GET "/triggers" [Login] triggers::list;
+        Api POST "/triggers" [Login] triggers::create;
+        Api GET "/triggers/{id}" [Login] triggers::get;
+        Api PUT "/triggers/{id}" [Login] triggers::update;
+        Api DELETE "/triggers/{id}" [Login] triggers::delete;
+
+        Api GET "/triggerinstances" [Login] trigger_instances::list;
+        Api GET "/triggerinstances/{id}" [Login] trigger_instances::get;
+        Api POST "/triggerinstances/{id}/re_emit" [Login] trigger_instances::re_emit;
+
+        Api GET "/webhooks" [Permission("webhook_list")] webhooks::list;
+        Api GET "/webhooks/{url}" [Permission("webhook_view")] webhooks::get;
+        Api POST "/webhooks/{hook...}" [Permission("webhook_send")] webhooks::post;
+    }
+}
+
+/// Executions, and what they use.
+fn work() -> Vec<Route> {
+    routes! {
+        Api GET "/executions" [Permission("execution_list")] executions::read::list;
+        Api POST "/executions" [Permission("action_execute")] executions::change::create;
+        Api GET "/executions/views/filters" [Permission("execution_views_filters_list")] executions::read::filters;
+        Api GET "/executions/{id}" [Permission("execution_view")] executions::read::get;
+        Api PUT "/executions/{id}" [Permission("execution_stop")] executions::change::update;
+        Api DELETE "/executions/{id}" [Permission("execution_stop")] executions::change::cancel;
+        Api GET "/executions/{id}/output" [Permission("execution_view")] executions::result::output;
+        Api GET "/executions/{id}/result" [Permission("execution_view")] executions::result::result;
+        Api GET "/executions/{id}/attribute/{attribute}" [Permission("execution_view")] executions::read::attribute;
+        Api GET "/executions/{id}/children" [Permission("execution_view")] executions::read::children;
+        Api POST "/executions/{id}/re_run" [Permission("execution_view")] executions::change::rerun;
+
+        Api GET "/keys" [Permission("key_value_pair_list")] keys::list;
+        Api GET "/keys/{name}" [Permission("key_value_pair_view")] keys::get;
+        Api PUT "/keys/{name}" [Permission("key_value_pair_set")] keys::set;
+        Api DELETE "/keys/{name}" [Permission("key_value_pair_delete")] keys::delete;
+
+        Api GET "/apikeys" [Permission("api_key_list")] apikeys::list;
+        Api POST "/apikeys" [Permission("api_key_create")] apikeys::create;
+        Api GET "/apikeys/{id}" [Permission("api_key_view")] apikeys::get;
+        Api PUT "/apikeys/{id}" [Permission("api_key_modify")] apikeys::update;
+        Api DELETE "/apikeys/{id}" [Permission("api_key_delete")] apikeys::delete;
+    }
+}
