@@ -1,14 +1,19 @@
 //! Jinja as StackStorm's users meet it: Jinja2's semantics, StackStorm's filters and functions, type preservation.
 //!
-//! * [`render`] renders strings inside any JSON value; a template that is one single expression keeps its type
-//!   where the caller asks for it.
+//! * [`render`] renders strings inside any JSON value, [`render_text`] one text.
 //! * [`params`] renders and casts the parameters of an action (spec/runners.md, spec/rules.md).
+//! * [`criteria`] decides whether a rule matches a trigger instance.
+//! * [`jsonpath`] finds values as `jsonpath-rw` does, [`pyregex`] matches as Python's `re` does.
 //! * Look-ups in the datastore go through [`KeySource`]: rendering does no I/O. A missing key that the source can't
 //!   decide on ends the rendering with [`RenderError::NeedsKeys`]; the caller fetches them and renders again.
 //!
 //! Templates are compiled once and cached by text; evaluation is bounded in time and memory.
 
+pub mod criteria;
+mod filters;
 pub mod jinja;
+pub mod jsonpath;
 pub mod params;
+pub mod pyregex;
 
-pub use jinja::{Context, KeyAnswer, KeyRequest, KeySource, NoKeys, RenderError, render, render_text};
+pub use jinja::{Context, KeyAnswer, KeyRequest, KeySource, NoKeys, RenderError, is_template, render, render_text};

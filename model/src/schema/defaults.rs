@@ -110,11 +110,8 @@ fn add_null(fields: &mut Object) {
         }
     }
     match fields.get_mut("type") {
-        Some(Value::Array(several)) => {
-            if !several.iter().any(|one| one == "null") {
-                several.push("null".into());
-            }
-        }
+        Some(Value::Array(several)) if several.iter().any(|one| one == "null") => {}
+        Some(Value::Array(several)) => several.push("null".into()),
         Some(one) => *one = serde_json::json!([one.take(), "null"]),
         None => {}
     }

@@ -1,0 +1,1 @@
+//! Rule criteria (placeholder until the next commit).
