@@ -79,7 +79,7 @@ impl NeedsKeys for expr::params::ParamError {
     fn needed(&self) -> Option<&[KeyRequest]> {
         match self {
             Self::Render(error) => error.needed(),
-            Self::Invalid(_) => None,
+            Self::Invalid(_) | Self::Cast(_) => None,
         }
     }
 }

@@ -57,6 +57,7 @@ pub async fn prepare(services: &Services, mut request: Request) -> Result<Prepar
         Ok(parameters) => (parameters, None),
         Err(ParamError::Render(error)) => (std::mem::take(&mut request.parameters), Some(error.to_string())),
         Err(ParamError::Invalid(text)) => (std::mem::take(&mut request.parameters), Some(text)),
+        Err(ParamError::Cast(text)) => return Err(DomainError::Invalid(text)),
     };
     if failure.is_none() {
         if !plan.action.enabled {

@@ -170,7 +170,7 @@ async fn final_parameters(
     });
     rendered.await?.map_err(|error| match error {
         ParamError::Render(error) => Failure::new(error.to_string()),
-        ParamError::Invalid(text) => Failure(text),
+        ParamError::Invalid(text) | ParamError::Cast(text) => Failure(text),
     })
 }
 
