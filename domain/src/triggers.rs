@@ -210,5 +210,5 @@ pub fn check_parameters(
         let schema = Value::Object(trigger_type.parameters_schema.clone());
         validate(&schema, &Value::Object(parameters.clone())).map_err(|error| DomainError::Invalid(error.0))?;
     }
-    Ok(())
+    model::timer::check(&trigger_type.reference, parameters).map_err(DomainError::Invalid)
 }

@@ -4,6 +4,7 @@
 //! * ids ([`Id`]) and instants ([`Timestamp`], [`Clock`]),
 //! * the shape of every stored document and the keys by which it is found ([`Resource`], [`Collection`]),
 //! * the status machine of executions ([`Status`], [`Execution::advance`]),
+//! * when timers fire ([`timer::Schedule`]),
 //! * the parameter schema dialect ([`schema`]) and YAML as PyYAML reads it ([`yaml`]).
 //!
 //! Everything else is built on it: `expr` renders, `store` keeps, `bus` carries, `domain` changes these resources.
@@ -22,6 +23,7 @@ pub mod schema;
 pub mod snapshot;
 pub mod status;
 pub mod time;
+pub mod timer;
 pub mod trigger;
 pub mod yaml;
 
