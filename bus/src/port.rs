@@ -36,6 +36,9 @@ pub trait Bus: Send + Sync + Debug {
     /// Takes part in serving a queue, with at most `prefetch` unacknowledged deliveries at a time.
     async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Box<dyn Consumer>, BusError>;
 
+    /// Jobs that wait in a queue, as far as the adapter knows: whoever refills it from the store looks here first.
+    async fn waiting(&self, queue: Queue) -> Result<usize, BusError>;
+
     /// Whether the bus works, for readiness.
     async fn check(&self) -> Result<(), BusError>;
 }

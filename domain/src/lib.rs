@@ -13,6 +13,7 @@
 //! | [`catalog`] | cached look-ups of actions, runner types, rules, triggers, policies, configs |
 //! | [`datastore`] | key-value pairs and their encryption |
 //! | [`rendering`] | Jinja with datastore keys fetched as needed |
+//! | [`overflow`] | word of queues that were full, so that their consumers look into the store |
 //! | [`view`] | executions as the API and the stream show them, masked |
 
 pub mod action_token;
@@ -21,6 +22,7 @@ pub mod crypto;
 pub mod datastore;
 pub mod error;
 pub mod executions;
+pub mod overflow;
 pub mod pack_config;
 pub mod rendering;
 pub mod rules;

@@ -9,6 +9,7 @@ use store::Store;
 
 use crate::catalog::Catalog;
 use crate::crypto::Crypto;
+use crate::overflow::Overflow;
 
 /// Settings that the domain's behaviour depends on; the node fills them from its configuration.
 #[derive(Debug, Clone)]
@@ -66,6 +67,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     pub settings: Settings,
     pub catalog: Catalog,
+    /// Queues that refused a job of this node.
+    pub overflow: Overflow,
     /// Absent when no key is configured: secrets can't be stored then.
     pub crypto: Option<Crypto>,
 }
@@ -78,7 +81,15 @@ impl Services {
         settings: Settings,
         crypto: Option<Crypto>,
     ) -> Arc<Self> {
-        Arc::new(Self { catalog: Catalog::new(store.clone()), store, bus, clock, settings, crypto })
+        Arc::new(Self {
+            catalog: Catalog::new(store.clone()),
+            overflow: Overflow::default(),
+            store,
+            bus,
+            clock,
+            settings,
+            crypto,
+        })
     }
 
     pub fn now(&self) -> model::Timestamp {

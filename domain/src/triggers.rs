@@ -61,6 +61,7 @@ pub async fn dispatch_all(
         let instance = Arc::new(Versioned { rev: 1, doc: instance });
         let job = Job::TriggerInstance { id: instance.id, hint: Some(instance.clone()) };
         if let Err(error) = services.bus.enqueue(Queue::Rules, job).await {
+            services.overflow.note(Queue::Rules, &error);
             tracing::debug!(trigger_instance = %instance.id, %error, "left to recovery");
         }
         stored.push(Some(instance));

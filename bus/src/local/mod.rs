@@ -85,6 +85,10 @@ impl Bus for LocalBus {
         Ok(Box::new(self.queue(queue).consume(prefetch)?))
     }
 
+    async fn waiting(&self, queue: Queue) -> Result<usize, BusError> {
+        Ok(self.queue(queue).waiting())
+    }
+
     async fn check(&self) -> Result<(), BusError> {
         if self.fanout.is_closed() { Err(BusError::Closed) } else { Ok(()) }
     }

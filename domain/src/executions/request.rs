@@ -32,6 +32,13 @@ pub struct Request {
     pub id: Option<Id>,
     /// Leave out the check of the parameters (re-runs).
     pub unchecked: bool,
+    /// The parameters are live already: neither render nor check them (retries).
+    pub verbatim: bool,
+    /// Where parameters can't be rendered, they have to fit the schema as they are; else no execution comes of the
+    /// request (rules).
+    pub strict: bool,
+    /// Names that templates see beside the usual ones (`trigger` in rules).
+    pub vars: Object,
     /// Snapshots that `cause` refers to.
     pub snapshots: Vec<Arc<Snapshot>>,
 }
@@ -52,7 +59,10 @@ pub async fn prepare(services: &Services, mut request: Request) -> Result<Prepar
         return Err(missing(services, &request.action).await);
     };
     complete_context(&mut request.context, &plan.action.pack);
-    let rendered = live_parameters(services, &plan, &request).await?;
+    let rendered = match request.verbatim {
+        true => Ok(std::mem::take(&mut request.parameters)),
+        false => live_parameters(services, &plan, &mut request).await?,
+    };
     let (parameters, failure) = match rendered {
         Ok(parameters) => (parameters, None),
         Err(ParamError::Render(error)) => (std::mem::take(&mut request.parameters), Some(error.to_string())),
@@ -64,9 +74,11 @@ pub async fn prepare(services: &Services, mut request: Request) -> Result<Prepar
             let text = format!("Unable to execute. Action \"{}\" is disabled.", request.action);
             return Err(DomainError::Invalid(text));
         }
-        if !request.unchecked {
+        if !request.unchecked && !request.verbatim {
             check(&plan, &parameters, &request.parameters)?;
         }
+    } else if request.strict {
+        check(&plan, &parameters, &parameters)?;
     }
     Ok(build(services, &plan, request, parameters, failure))
 }
@@ -90,10 +102,10 @@ async fn missing(services: &Services, action: &str) -> DomainError {
 async fn live_parameters(
     services: &Services,
     plan: &Plan,
-    request: &Request,
+    request: &mut Request,
 ) -> Result<Result<Object, ParamError>, DomainError> {
     let user = request.context.get("user").and_then(Value::as_str).unwrap_or(&services.settings.system_user);
-    let mut vars = Object::new();
+    let mut vars = std::mem::take(&mut request.vars);
     vars.insert("action_context".to_owned(), Value::Object(request.context.clone()));
     if plan.wants_config || request.parameters.values().any(mentions_config) {
         let config = rendering::pack_config(services, &plan.action.pack, user).await?;
@@ -214,6 +226,7 @@ pub async fn submit(
 pub(super) async fn ring(services: &Services, queue: Queue, execution: &Arc<Versioned<Execution>>) {
     let job = Job::Execution { id: execution.id, hint: Some(execution.clone()) };
     if let Err(error) = services.bus.enqueue(queue, job).await {
+        services.overflow.note(queue, &error);
         tracing::debug!(execution = %execution.id, queue = queue.as_str(), %error, "left to recovery");
     }
 }
