@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
 use super::{argument, failed};
-use crate::jinja::values::text;
+use crate::jinja::values::{input, text};
 
 /// Widest result of `center`.
 const MAX_WIDTH: usize = 1 << 16;
@@ -12,10 +12,10 @@ const MAX_WIDTH: usize = 1 << 16;
 pub(super) fn register(env: &mut Environment<'_>) {
     env.add_filter("int", int);
     env.add_filter("float", float);
-    env.add_filter("string", |value: &Value| text(value));
+    env.add_filter("string", |value: &Value| input(value));
     env.add_filter("center", center);
     env.add_filter("percent_format", percent_format);
-    env.add_filter("wordcount", |value: &Value| words(&text(value)));
+    env.add_filter("wordcount", |value: &Value| input(value).map(|text| words(&text)));
 }
 
 /// Never fails: what isn't a number is the default.
@@ -24,6 +24,7 @@ fn int(value: &Value, default: Option<Value>, base: Option<Value>, kwargs: Kwarg
     let base = argument(base, &kwargs, "base")?.and_then(|base| base.as_i64()).unwrap_or(10);
     kwargs.assert_all_used()?;
     let parsed = match value.kind() {
+        ValueKind::Undefined => return input(value).map(Value::from),
         ValueKind::Bool => Some(Value::from(i64::from(value.is_true()))),
         ValueKind::Number if value.is_integer() => Some(value.clone()),
         ValueKind::Number => f64::try_from(value.clone()).ok().and_then(truncated),
@@ -47,16 +48,17 @@ fn float(value: &Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value,
     let default = argument(default, &kwargs, "default")?.unwrap_or_else(|| Value::from(0.0));
     kwargs.assert_all_used()?;
     let parsed = match value.kind() {
+        ValueKind::Undefined => return input(value).map(Value::from),
         ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
         ValueKind::Number => f64::try_from(value.clone()).ok(),
-        ValueKind::String | ValueKind::Plain => crate::params::python_float(&text(value)),
+        ValueKind::String | ValueKind::Plain => crate::params::python_float(&input(value)?),
         _ => None,
     };
     Ok(parsed.map_or(default, Value::from))
 }
 
 fn center(value: &Value, width: Option<usize>) -> Result<String, Error> {
-    let (text, width) = (text(value), width.unwrap_or(80));
+    let (text, width) = (input(value)?, width.unwrap_or(80));
     if width > MAX_WIDTH {
         return Err(failed(format!("width is more than {MAX_WIDTH}")));
     }

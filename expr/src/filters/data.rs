@@ -6,7 +6,7 @@ use model::python::float_repr;
 use serde_json::Value as Json;
 
 use super::{argument, failed};
-use crate::jinja::values::{from_jinja, text, to_jinja};
+use crate::jinja::values::{from_jinja, input, text, to_jinja};
 use crate::jsonpath::JsonPath;
 
 pub(super) fn register(env: &mut Environment<'_>) {
@@ -149,7 +149,7 @@ fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<String
 }
 
 fn from_json_string(value: &Value) -> Result<Value, Error> {
-    let parsed: Json = serde_json::from_str(&text(value)).map_err(failed)?;
+    let parsed: Json = serde_json::from_str(&input(value)?).map_err(failed)?;
     Ok(to_jinja(&parsed))
 }
 
@@ -187,7 +187,7 @@ fn sorted(value: Json) -> Json {
 }
 
 fn from_yaml_string(value: &Value) -> Result<Value, Error> {
-    let parsed = model::yaml::load(&text(value)).map_err(failed)?;
+    let parsed = model::yaml::load(&input(value)?).map_err(failed)?;
     Ok(to_jinja(&parsed))
 }
 

@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Tuple};
 use minijinja::{Environment, Error, Value};
 
 use super::{argument, failed};
-use crate::jinja::values::text;
+use crate::jinja::values::{input, text};
 use crate::pyregex::{Flags, PyRegex};
 
 pub(super) fn register(env: &mut Environment<'_>) {
@@ -32,7 +32,7 @@ fn regex_match(
     kwargs: Kwargs,
 ) -> Result<bool, Error> {
     let pattern = named(pattern, &kwargs, "pattern")?;
-    compile(&pattern, ignorecase, &kwargs)?.matches_start(&text(value)).map_err(failed)
+    compile(&pattern, ignorecase, &kwargs)?.matches_start(&input(value)?).map_err(failed)
 }
 
 fn regex_search(
@@ -42,7 +42,7 @@ fn regex_search(
     kwargs: Kwargs,
 ) -> Result<bool, Error> {
     let pattern = named(pattern, &kwargs, "pattern")?;
-    compile(&pattern, ignorecase, &kwargs)?.search(&text(value)).map_err(failed)
+    compile(&pattern, ignorecase, &kwargs)?.search(&input(value)?).map_err(failed)
 }
 
 fn regex_replace(
@@ -67,7 +67,7 @@ fn regex_substring(
 ) -> Result<Value, Error> {
     let pattern = named(pattern, &kwargs, "pattern")?;
     let index = argument(result_index, &kwargs, "result_index")?.and_then(|index| index.as_i64()).unwrap_or(0);
-    let mut found = compile(&pattern, ignorecase, &kwargs)?.find_all(&text(value)).map_err(failed)?;
+    let mut found = compile(&pattern, ignorecase, &kwargs)?.find_all(&input(value)?).map_err(failed)?;
     let place = if index < 0 { index + i64::try_from(found.len()).unwrap_or(i64::MAX) } else { index };
     let place = usize::try_from(place).ok().filter(|place| *place < found.len());
     let mut groups = found.swap_remove(place.ok_or_else(|| failed("list index out of range"))?);

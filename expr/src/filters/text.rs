@@ -4,7 +4,7 @@ use chrono::{Datelike, NaiveDate, TimeDelta, Timelike};
 use minijinja::{Environment, Error, State, Value};
 
 use super::failed;
-use crate::jinja::values::text;
+use crate::jinja::values::{input, text};
 use crate::jinja::{KEYS_VARIABLE, keys_of};
 
 /// What `use_none` writes for null; the cast after rendering makes it null again.
@@ -18,8 +18,11 @@ pub(super) fn register(env: &mut Environment<'_>) {
     env.add_filter("decrypt_kv", decrypt_kv);
 }
 
-fn use_none(value: &Value) -> Value {
-    if value.is_none() { Value::from(MAGIC_NONE) } else { value.clone() }
+fn use_none(value: &Value) -> Result<Value, Error> {
+    if value.is_undefined() {
+        input(value)?;
+    }
+    Ok(if value.is_none() { Value::from(MAGIC_NONE) } else { value.clone() })
 }
 
 fn basename(path: &str) -> String {
@@ -61,5 +64,5 @@ fn to_human_time_from_seconds(value: &Value) -> Result<String, Error> {
 
 fn decrypt_kv(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
     let keys = state.lookup(KEYS_VARIABLE).and_then(|root| keys_of(&root));
-    keys.ok_or_else(|| failed("the datastore is not available here"))?.decrypt(&text(value))
+    keys.ok_or_else(|| failed("the datastore is not available here"))?.decrypt(&input(value)?)
 }

@@ -43,7 +43,7 @@ fn convert(value: &Jinja, depth: usize) -> Result<Value, Error> {
     }
     Ok(match value.kind() {
         ValueKind::None => Value::Null,
-        ValueKind::Undefined => return Err(not_serializable("StrictUndefined")),
+        ValueKind::Undefined => return Err(undefined(value)),
         ValueKind::Bool => Value::Bool(value.is_true()),
         ValueKind::Number => number(value),
         ValueKind::String => Value::String(value.as_str().unwrap_or_default().to_owned()),
@@ -64,6 +64,19 @@ fn convert(value: &Jinja, depth: usize) -> Result<Value, Error> {
         ValueKind::Plain => Value::String(value.to_string()),
         _ => return Err(not_serializable("function")),
     })
+}
+
+/// The engine's own error for using an undefined value, which knows its name.
+fn undefined(value: &Jinja) -> Error {
+    match value.get_attr("value") {
+        Err(error) => error,
+        Ok(_) => not_serializable("StrictUndefined"),
+    }
+}
+
+/// [`text`] for filters: an undefined value is an error.
+pub(crate) fn input(value: &Jinja) -> Result<String, Error> {
+    if value.is_undefined() { Err(undefined(value)) } else { Ok(text(value)) }
 }
 
 fn not_serializable(type_name: &str) -> Error {

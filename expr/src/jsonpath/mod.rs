@@ -48,6 +48,11 @@ impl JsonPath {
         parser::parse(path).map(JsonPath)
     }
 
+    /// For a path that begins with the field `name`: the same path from that field's value on.
+    pub fn below(&self, name: &str) -> Option<Self> {
+        self.0.below(name).map(Self)
+    }
+
     /// All matches in order.
     pub fn find<'v>(&self, root: &'v Value) -> Vec<Cow<'v, Value>> {
         let start = Found { value: Cow::Borrowed(root), above: Vec::new() };
@@ -64,6 +69,33 @@ impl JsonPath {
 }
 
 impl Step {
+    fn below(&self, name: &str) -> Option<Self> {
+        let is_name = |step: &Self| matches!(step, Self::Fields(names) if names.len() == 1 && names[0] == name);
+        match self {
+            step if is_name(step) => Some(Self::This),
+            Self::Child(left, right) if **left == Self::Root && is_name(right) => Some(Self::This),
+            Self::Child(left, right) if !right.looks_up() => {
+                Some(Self::Child(Box::new(left.below(name)?), right.clone()))
+            }
+            Self::Descendants(left, right) if !right.looks_up() => {
+                Some(Self::Descendants(Box::new(left.below(name)?), right.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a step depends on what lies above its start.
+    fn looks_up(&self) -> bool {
+        match self {
+            Self::Root | Self::Parent => true,
+            Self::This | Self::Fields(_) | Self::Index(_) | Self::Slice(..) => false,
+            Self::Child(left, right)
+            | Self::Descendants(left, right)
+            | Self::Where(left, right)
+            | Self::Union(left, right) => left.looks_up() || right.looks_up(),
+        }
+    }
+
     /// Plain names and indexes only: the outer option says whether this is such a path.
     fn walk<'v>(&self, at: &'v Value) -> Option<Option<&'v Value>> {
         match self {
