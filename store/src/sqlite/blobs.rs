@@ -10,8 +10,10 @@ use model::Id;
 use sqlx::SqliteConnection;
 
 use super::failure::failure;
-use super::work::Work;
+use super::prepared::Values;
+use super::work::{Work, run_bound};
 use super::{OpenError, SqliteStore};
+use crate::batch::Applied;
 use crate::error::StoreError;
 use crate::limits::check_blob;
 
@@ -115,4 +117,55 @@ async fn decompress(id: Id, data: Vec<u8>, mut into: Vec<u8>) -> Result<Vec<u8>,
     let corrupt = |reason: String| StoreError::Corrupt { collection: "blobs", id, reason };
     let done = tokio::task::spawn_blocking(work).await.map_err(|error| corrupt(error.to_string()))?;
     done.map_err(|error: std::io::Error| corrupt(error.to_string()))
+}
+
+/// Writer: adds a chunk.
+pub(super) async fn insert_chunk(
+    connection: &mut SqliteConnection,
+    upload: i64,
+    seq: i64,
+    data: Vec<u8>,
+) -> Result<Vec<Applied>, StoreError> {
+    let mut values = Values::default();
+    values.push(upload)?;
+    values.push(seq)?;
+    values.push(data)?;
+    run_bound(connection, "INSERT INTO squall_blob_chunks (upload, seq, data) VALUES (?, ?, ?)", values).await?;
+    Ok(vec![Applied::Inserted])
+}
+
+/// Writer: makes a blob visible with its last chunk, or drops the upload if the blob is there.
+pub(super) async fn insert_head(
+    connection: &mut SqliteConnection,
+    id: Id,
+    upload: i64,
+    size: i64,
+    seq: i64,
+    data: Vec<u8>,
+) -> Result<Vec<Applied>, StoreError> {
+    let mut values = Values::default();
+    values.push_id(id)?;
+    values.push(upload)?;
+    values.push(size)?;
+    values.push(seq + 1)?;
+    let sql = "INSERT INTO squall_blobs (id, upload, size, chunks) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    if run_bound(connection, sql, values).await? == 0 {
+        let mut values = Values::default();
+        values.push(upload)?;
+        run_bound(connection, "DELETE FROM squall_blob_chunks WHERE upload = ?", values).await?;
+        return Ok(vec![Applied::Present]);
+    }
+    insert_chunk(connection, upload, seq, data).await
+}
+
+/// Writer: removes a blob and its chunks.
+pub(super) async fn delete(connection: &mut SqliteConnection, id: Id) -> Result<Vec<Applied>, StoreError> {
+    let mut values = Values::default();
+    values.push_id(id)?;
+    let sql = "DELETE FROM squall_blob_chunks WHERE upload = (SELECT upload FROM squall_blobs WHERE id = ?)";
+    run_bound(connection, sql, values).await?;
+    let mut values = Values::default();
+    values.push_id(id)?;
+    let gone = run_bound(connection, "DELETE FROM squall_blobs WHERE id = ?", values).await? > 0;
+    Ok(vec![if gone { Applied::Deleted } else { Applied::Absent }])
 }

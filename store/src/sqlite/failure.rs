@@ -5,6 +5,7 @@ use crate::error::StoreError;
 const BUSY: i32 = 5;
 const FULL: i32 = 13;
 const CONSTRAINT: i32 = 19;
+const CONSTRAINT_CHECK: i32 = 275;
 const CONSTRAINT_PRIMARY_KEY: i32 = 1555;
 const CONSTRAINT_UNIQUE: i32 = 2067;
 const IOERR_WRITE: i32 = 778;
@@ -18,6 +19,11 @@ fn code_of(error: &sqlx::Error) -> Option<i32> {
 /// A unique key or an id is taken.
 pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
     matches!(code_of(error), Some(CONSTRAINT_PRIMARY_KEY | CONSTRAINT_UNIQUE))
+}
+
+/// A guard of a script found that the write before it changed nothing: the only CHECK in the schema.
+pub(super) fn is_guard(error: &sqlx::Error) -> bool {
+    code_of(error) == Some(CONSTRAINT_CHECK)
 }
 
 /// Maps everything but duplicates, which need a look at what is there.

@@ -1,15 +1,18 @@
 //! The embedded adapter: SQLite through sqlx.
 //!
 //! * One table per collection with a column per declared field ([`table`], [`schema`]).
-//! * One connection writes, by group commit ([`writer`]); a few read ([`readers`], [`select`]).
+//! * One connection writes, by group commit ([`writer`], [`script`]); a few read ([`readers`], [`select`]).
 //! * Write-ahead log with `synchronous=FULL`: what was acknowledged survives the loss of power.
 //! * One process per database ([`lock`]).
 
 mod blobs;
+mod checkpoint;
 mod failure;
 mod lock;
+mod prepared;
 mod readers;
 mod schema;
+mod script;
 mod select;
 mod table;
 mod work;
@@ -35,6 +38,7 @@ use crate::port::{Document, Store};
 use crate::query::Query;
 use failure::failure;
 use lock::DirectoryLock;
+use prepared::PreparedBatch;
 use readers::{Readers, closed};
 use select::Select;
 use table::Tables;
@@ -95,7 +99,10 @@ impl SqliteOptions {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(if self.durable { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
             .pragma("cache_size", format!("-{}", self.writer_cache_kib))
-            .statement_cache_capacity(96)
+            // The `checkpoint` module does it; the log keeps at most this when it starts anew.
+            .pragma("wal_autocheckpoint", "0")
+            .pragma("journal_size_limit", (64 << 20).to_string())
+            .statement_cache_capacity(48)
             .thread_name(|_| "store-writer".to_owned())
     }
 
@@ -146,7 +153,7 @@ impl SqliteStore {
         let fences = writer::load_fences(&mut connection).await?;
         let uploads = blobs::Uploads::load(&mut connection).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer::new(options.write_options(), Arc::clone(&tables), receiver, connection, fences, lock);
+        let writer = Writer::new(options.write_options(), receiver, connection, fences, lock);
         Ok(Self {
             tables,
             requests: Mutex::new(Some(sender)),
@@ -193,7 +200,7 @@ impl SqliteStore {
         let memory = Arc::clone(&self.memory).acquire_many_owned(units).await.map_err(|_| closed())?;
         let sender = self.requests.lock().clone().ok_or_else(closed)?;
         let (reply, answer) = oneshot::channel();
-        sender.send(Pending { work, reply, bytes, _memory: memory }).await.map_err(|_| closed())?;
+        sender.send(Pending { work, reply, bytes, memory }).await.map_err(|_| closed())?;
         drop(sender);
         answer.await.map_err(|_| StoreError::Unavailable("the writer ended before it answered".to_owned()))?
     }
@@ -218,6 +225,7 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn commit(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         let bytes = check_batch(&batch)?;
+        let batch = PreparedBatch::new(batch, &self.tables)?;
         self.write(Work::Commit(batch), bytes).await
     }
 

@@ -16,6 +16,7 @@ pub(super) const FORMAT: i64 = 1;
 const FIXED: &str = "
     CREATE TABLE IF NOT EXISTS squall_meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS squall_fences (name TEXT PRIMARY KEY NOT NULL, epoch INTEGER NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS squall_guard (ok INTEGER CHECK (ok)) STRICT;
     CREATE TABLE IF NOT EXISTS squall_lacking (
         collection TEXT NOT NULL, field TEXT NOT NULL, PRIMARY KEY (collection, field)) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS squall_blobs (

@@ -102,7 +102,7 @@ impl Select {
     }
 
     fn compare(&mut self, table: &Table, field: &str, operator: &str, key: &Key) -> Result<(), StoreError> {
-        table.check_kind(field, key)?;
+        table.check_kind(table.position(field)?, key)?;
         let _ = write!(self.sql, " AND k_{field} {operator} ?");
         self.bind_key(key)
     }
@@ -118,10 +118,10 @@ impl Select {
         if let [key] = keys {
             return self.compare(table, field, "=", key);
         }
-        table.position(field)?;
+        let position = table.position(field)?;
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
-            table.check_kind(field, key)?;
+            table.check_kind(position, key)?;
             values.push(match key {
                 Key::Text(text) => serde_json::Value::from(text.as_str()),
                 Key::Int(number) => serde_json::Value::from(*number),
@@ -143,7 +143,7 @@ impl Select {
 
     /// As a range, which an index serves; text is ordered by code point.
     fn prefix(&mut self, table: &Table, field: &str, prefix: &str) -> Result<(), StoreError> {
-        table.check_kind(field, &Key::Text(String::new()))?;
+        table.check_kind(table.position(field)?, &Key::Text(String::new()))?;
         let _ = write!(self.sql, " AND k_{field} >= ?");
         self.bind(prefix.to_owned())?;
         if let Some(end) = after_prefix(prefix) {

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{Collection, Key, KeyKind, Keys};
+use model::{Collection, Key, KeyKind};
 
+use super::prepared::Kind;
 use crate::error::StoreError;
 
 /// Most declared fields of a collection: they are numbered by the bits of a word.
@@ -16,12 +17,14 @@ const MAX_FIELDS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) collection: &'static Collection,
-    pub(super) insert: Arc<str>,
+    /// Its place among the tables of this store.
+    pub(super) number: usize,
+    insert: Arc<str>,
     /// Leaves a document of the same id alone.
-    pub(super) insert_or_ignore: Arc<str>,
-    pub(super) update: Arc<str>,
-    pub(super) delete: Arc<str>,
-    pub(super) delete_at: Arc<str>,
+    insert_or_ignore: Arc<str>,
+    update: Arc<str>,
+    delete: Arc<str>,
+    delete_at: Arc<str>,
     pub(super) get: Arc<str>,
     /// Fields that come first in an index.
     leading: u64,
@@ -31,7 +34,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(collection: &'static Collection) -> Result<Self, StoreError> {
+    pub(super) fn new(collection: &'static Collection, number: usize) -> Result<Self, StoreError> {
         let name = collection.name;
         if collection.fields.len() > MAX_FIELDS {
             return Err(StoreError::Misuse(format!("{name} declares more than {MAX_FIELDS} fields")));
@@ -47,6 +50,7 @@ impl Table {
         let marks = ", ?".repeat(collection.fields.len());
         let mut table = Self {
             collection,
+            number,
             insert: format!("INSERT INTO {name} (id, rev{columns}, body) VALUES (?, 1{marks}, ?)").into(),
             insert_or_ignore: format!(
                 "INSERT INTO {name} (id, rev{columns}, body) VALUES (?, 1{marks}, ?) ON CONFLICT (id) DO NOTHING"
@@ -78,27 +82,27 @@ impl Table {
     }
 
     /// The field's kind agrees with the key's.
-    pub(super) fn check_kind(&self, field: &str, key: &Key) -> Result<(), StoreError> {
-        let (_, kind) = self.collection.fields[self.position(field)?];
+    pub(super) fn check_kind(&self, position: usize, key: &Key) -> Result<(), StoreError> {
+        let (field, kind) = self.collection.fields[position];
         match (kind, key) {
             (KeyKind::Text, Key::Text(_)) | (KeyKind::Int, Key::Int(_)) => Ok(()),
             _ => Err(StoreError::Misuse(format!("{}.{field} is declared as {kind:?}", self.collection.name))),
         }
     }
 
-    /// The keys in the order of the declaration.
-    pub(super) fn arrange(&self, keys: &Keys) -> Result<Vec<Option<Key>>, StoreError> {
-        let mut arranged = vec![None; self.collection.fields.len()];
-        for (field, key) in keys {
-            self.check_kind(field, key)?;
-            arranged[self.position(field)?] = Some(key.clone());
+    /// The statement of a write.
+    pub(super) const fn statement(&self, kind: Kind) -> &Arc<str> {
+        match kind {
+            Kind::Insert => &self.insert,
+            Kind::InsertOrIgnore => &self.insert_or_ignore,
+            Kind::Update => &self.update,
+            Kind::Delete => &self.delete,
+            Kind::DeleteAt => &self.delete_at,
         }
-        Ok(arranged)
     }
 
-    /// Leading fields that these keys lack and that were never lacking before, as bits.
-    pub(super) fn newly_lacking(&self, arranged: &[Option<Key>]) -> u64 {
-        let absent = arranged.iter().enumerate().fold(0, |bits, (i, key)| bits | (u64::from(key.is_none()) << i));
+    /// Of the fields that a document lacks, the leading ones that were never lacking before; all as bits.
+    pub(super) fn newly_lacking(&self, absent: u64) -> u64 {
         absent & self.leading & !self.lacking.load(Ordering::Acquire)
     }
 
@@ -174,7 +178,10 @@ pub(super) struct Tables(HashMap<&'static str, Arc<Table>>);
 
 impl Tables {
     pub(super) fn new(collections: &[&'static Collection]) -> Result<Self, StoreError> {
-        let tables = collections.iter().map(|collection| Ok((collection.name, Arc::new(Table::new(collection)?))));
+        let tables = collections
+            .iter()
+            .enumerate()
+            .map(|(number, collection)| Ok((collection.name, Arc::new(Table::new(collection, number)?))));
         Ok(Self(tables.collect::<Result<_, StoreError>>()?))
     }
 

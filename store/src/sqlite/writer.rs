@@ -5,18 +5,21 @@
 //! ticks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use model::Id;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
 
+use super::blobs;
+use super::checkpoint::Checkpoints;
 use super::failure::failure;
 use super::lock::DirectoryLock;
-use super::table::Tables;
-use super::work::{Outcome, Pending, Trouble, Values, Work, apply, run_fixed};
-use crate::batch::{Applied, Batch, Fence};
+use super::prepared::{PreparedBatch, Values, revision};
+use super::readers::closed;
+use super::script::{self, Shape, Texts};
+use super::work::{Outcome, Pending, Work, note_lacking, run_bound, run_fixed};
+use crate::batch::{Applied, Fence};
 use crate::error::StoreError;
 
 /// Most requests in one transaction.
@@ -27,8 +30,9 @@ const MAX_GROUP_BYTES: usize = 8 << 20;
 /// State of the writer task.
 pub(super) struct Writer {
     options: SqliteConnectOptions,
-    tables: Arc<Tables>,
     requests: mpsc::Receiver<Pending>,
+    texts: Texts,
+    checkpoints: Checkpoints,
     /// None after a failure that may have left it in an unknown state; the next request opens another.
     connection: Option<SqliteConnection>,
     /// Highest epoch of each fence, as committed.
@@ -40,13 +44,21 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         options: SqliteConnectOptions,
-        tables: Arc<Tables>,
         requests: mpsc::Receiver<Pending>,
         connection: SqliteConnection,
         fences: HashMap<String, u64>,
         lock: DirectoryLock,
     ) -> Self {
-        Self { options, tables, requests, connection: Some(connection), fences, _lock: lock }
+        let checkpoints = Checkpoints::new(options.clone());
+        Self {
+            options,
+            requests,
+            texts: Texts::default(),
+            checkpoints,
+            connection: Some(connection),
+            fences,
+            _lock: lock,
+        }
     }
 
     /// Serves requests until every sender is gone, then closes the database.
@@ -60,10 +72,15 @@ impl Writer {
                 bytes += next.bytes;
                 group.push(next);
             }
+            self.checkpoints.wrote(group.len(), bytes);
             self.serve(&mut group).await;
+            if let Some(connection) = self.connection.as_mut() {
+                self.checkpoints.tend(connection).await;
+            }
         }
+        self.checkpoints.settle().await;
         if let Some(mut connection) = self.connection.take() {
-            let _ = run_fixed(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)", SqliteArguments::default()).await;
+            let _ = run_fixed(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await;
             if let Err(error) = connection.close().await {
                 tracing::warn!(%error, "closing the database");
             }
@@ -72,11 +89,11 @@ impl Writer {
 
     /// Carries out a group in one transaction and answers.
     async fn serve(&mut self, group: &mut Vec<Pending>) {
-        let mut replies = Vec::with_capacity(group.len());
+        let mut callers = Vec::with_capacity(group.len());
         let mut works = Vec::with_capacity(group.len());
         for pending in group.drain(..) {
             works.push(pending.work);
-            replies.push((pending.reply, pending._memory));
+            callers.push((pending.reply, pending.memory));
         }
         let count = works.len();
         let outcomes = match self.transact(works).await {
@@ -86,128 +103,145 @@ impl Writer {
                 vec![Err(error); count]
             }
         };
-        for ((reply, _memory), outcome) in replies.into_iter().zip(outcomes) {
+        for ((reply, _memory), outcome) in callers.into_iter().zip(outcomes) {
             // A caller that went away doesn't want to know.
             let _ = reply.send(outcome);
         }
     }
 
-    async fn transact(&mut self, works: Vec<Work>) -> Result<Vec<Outcome>, StoreError> {
-        let mut connection = self.connected().await?;
-        let result = self.transact_on(&mut connection, works).await;
-        self.connection = Some(connection);
-        match result {
-            Ok(outcomes) => Ok(outcomes),
-            Err(Trouble::Failed(error) | Trouble::Refused(error)) => Err(error),
-        }
-    }
-
-    async fn transact_on(
-        &mut self,
-        connection: &mut SqliteConnection,
-        mut works: Vec<Work>,
-    ) -> Result<Vec<Outcome>, Trouble> {
-        if let [Work::Commit(batch)] = works.as_mut_slice()
-            && batch.fence.is_none()
-            && batch.writes.len() == 1
-            && let Some(write) = batch.writes.pop()
+    async fn transact(&mut self, mut works: Vec<Work>) -> Result<Vec<Outcome>, StoreError> {
+        self.connect().await?;
+        let Some(connection) = self.connection.as_mut() else { return Err(closed()) };
+        if works.len() == 1
+            && let Some(Work::Commit(batch)) = works.pop_if(|work| is_plain(work, &self.fences))
         {
-            // Alone: the statement is its own transaction.
-            return match apply(connection, &self.tables, write).await {
-                Ok(applied) => Ok(vec![Ok(vec![applied])]),
-                Err(Trouble::Refused(error)) => Ok(vec![Err(error)]),
-                Err(failed) => Err(failed),
-            };
+            return Ok(vec![script::alone(connection, &mut self.texts, &batch).await?]);
         }
-        run_fixed(connection, "BEGIN IMMEDIATE", SqliteArguments::default()).await?;
-        let mut raised = HashMap::new();
-        let mut outcomes = Vec::with_capacity(works.len());
-        for work in works {
-            outcomes.push(match self.carry_out(connection, work, &mut raised).await {
-                Ok(applied) => Ok(applied),
-                Err(Trouble::Refused(error)) => Err(error),
-                Err(failed) => return Err(failed),
-            });
-        }
-        run_fixed(connection, "COMMIT", SqliteArguments::default()).await?;
+        run_fixed(connection, "BEGIN IMMEDIATE").await?;
+        let mut transaction =
+            Transaction { connection, texts: &mut self.texts, fences: &self.fences, raised: HashMap::new() };
+        let outcomes = transaction.carry_out(works).await?;
+        let raised = transaction.raised;
+        run_fixed(connection, "COMMIT").await?;
         self.fences.extend(raised);
         Ok(outcomes)
     }
 
-    async fn carry_out(
-        &self,
-        connection: &mut SqliteConnection,
-        work: Work,
-        raised: &mut HashMap<String, u64>,
-    ) -> Result<Vec<Applied>, Trouble> {
-        match work {
-            Work::Commit(batch) => self.commit(connection, batch, raised).await,
-            Work::BlobChunk { upload, seq, data } => blob_chunk(connection, upload, seq, data).await,
-            Work::BlobHead { id, upload, size, seq, data } => blob_head(connection, id, upload, size, seq, data).await,
-            Work::DeleteBlob(id) => delete_blob(connection, id).await,
-            Work::Probe => {
-                let sql = "INSERT INTO squall_meta (name, value) VALUES ('probe', 1)
-                    ON CONFLICT (name) DO UPDATE SET value = value + 1";
-                run_fixed(connection, sql, SqliteArguments::default()).await?;
-                Ok(Vec::new())
-            }
+    async fn connect(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_none() {
+            let mut connection = self.options.connect().await.map_err(|error| failure(&error))?;
+            self.fences = load_fences(&mut connection).await?;
+            self.connection = Some(connection);
         }
+        Ok(())
     }
 
-    async fn commit(
-        &self,
-        connection: &mut SqliteConnection,
-        mut batch: Batch,
-        raised: &mut HashMap<String, u64>,
-    ) -> Result<Vec<Applied>, Trouble> {
-        let raise = match batch.fence.take() {
-            Some(fence) => self.check_fence(fence, raised)?,
-            None => None,
-        };
-        if raise.is_none() && batch.writes.len() <= 1 {
-            return match batch.writes.pop() {
-                Some(write) => Ok(vec![apply(connection, &self.tables, write).await?]),
-                None => Ok(Vec::new()),
+    /// After a failed transaction: rolls it back if it is still open. Unless the disk is just full, the connection
+    /// is not trusted further.
+    async fn recover(&mut self, error: &StoreError) {
+        tracing::warn!(%error, "a transaction failed");
+        let Some(mut connection) = self.connection.take() else { return };
+        // SQLite may have rolled back by itself; then this fails, harmlessly.
+        let _ = run_fixed(&mut connection, "ROLLBACK").await;
+        if matches!(error, StoreError::Full(_)) {
+            self.connection = Some(connection);
+        } else if let Err(error) = connection.close().await {
+            tracing::debug!(%error, "closing a connection after a failure");
+        }
+    }
+}
+
+/// A commit that touches documents only: no fence goes up, and no field is lacking for the first time.
+fn is_plain(work: &Work, fences: &HashMap<String, u64>) -> bool {
+    let Work::Commit(batch) = work else { return false };
+    let level = batch.fence.as_ref().is_none_or(|fence| fences.get(&fence.name) == Some(&fence.epoch));
+    level && batch.writes.iter().all(|write| write.table.newly_lacking(write.absent) == 0)
+}
+
+/// A transaction under way.
+struct Transaction<'a> {
+    connection: &'a mut SqliteConnection,
+    texts: &'a mut Texts,
+    fences: &'a HashMap<String, u64>,
+    /// Fences that go up with this transaction.
+    raised: HashMap<String, u64>,
+}
+
+/// Batches of one shape, and the places of their answers.
+type Alike = (Option<Shape>, Vec<usize>, Vec<PreparedBatch>);
+
+impl Transaction<'_> {
+    /// The requests were waiting at the same time, so any order is as good; but what comes after a fence goes up
+    /// comes after it.
+    async fn carry_out(&mut self, works: Vec<Work>) -> Result<Vec<Outcome>, StoreError> {
+        let mut outcomes = vec![Ok(Vec::new()); works.len()];
+        let mut waiting: Vec<Alike> = Vec::new();
+        for (place, work) in works.into_iter().enumerate() {
+            let mut batch = match work {
+                Work::Commit(batch) => batch,
+                other => {
+                    outcomes[place] = Ok(self.other(other).await?);
+                    continue;
+                }
             };
-        }
-        run_fixed(connection, "SAVEPOINT one", SqliteArguments::default()).await?;
-        match self.apply_all(connection, batch, raise.as_ref()).await {
-            Ok(applied) => {
-                run_fixed(connection, "RELEASE one", SqliteArguments::default()).await?;
-                raised.extend(raise.map(|fence| (fence.name, fence.epoch)));
-                Ok(applied)
+            for write in &batch.writes {
+                note_lacking(self.connection, write).await?;
             }
-            Err(Trouble::Refused(error)) => {
-                run_fixed(connection, "ROLLBACK TO one", SqliteArguments::default()).await?;
-                run_fixed(connection, "RELEASE one", SqliteArguments::default()).await?;
-                Err(Trouble::Refused(error))
+            match batch.fence.take().map_or(Ok(None), |fence| self.check_fence(fence)) {
+                Err(stale) => outcomes[place] = Err(stale),
+                Ok(Some(fence)) => {
+                    self.flush(&mut waiting, &mut outcomes).await?;
+                    outcomes[place] = self.raise(fence, &batch).await?;
+                }
+                Ok(None) => {
+                    let shape = script::shape_of(&batch);
+                    match waiting.iter_mut().find(|(other, ..)| *other == shape) {
+                        Some((_, places, batches)) => {
+                            places.push(place);
+                            batches.push(batch);
+                        }
+                        None => waiting.push((shape, vec![place], vec![batch])),
+                    }
+                }
             }
-            Err(failed) => Err(failed),
         }
+        self.flush(&mut waiting, &mut outcomes).await?;
+        Ok(outcomes)
     }
 
-    async fn apply_all(
-        &self,
-        connection: &mut SqliteConnection,
-        batch: Batch,
-        raise: Option<&Fence>,
-    ) -> Result<Vec<Applied>, Trouble> {
-        let mut applied = Vec::with_capacity(batch.writes.len());
-        for write in batch.writes {
-            applied.push(apply(connection, &self.tables, write).await?);
+    async fn flush(&mut self, waiting: &mut Vec<Alike>, outcomes: &mut [Outcome]) -> Result<(), StoreError> {
+        for (shape, places, batches) in waiting.drain(..) {
+            let Some(shape) = shape else {
+                for (place, batch) in places.into_iter().zip(batches) {
+                    outcomes[place] = script::long(self.connection, self.texts, &batch.writes).await?;
+                }
+                continue;
+            };
+            let done = script::together(self.connection, self.texts, &shape, &batches).await?;
+            for (place, outcome) in places.into_iter().zip(done) {
+                outcomes[place] = outcome;
+            }
         }
-        if let Some(fence) = raise {
+        Ok(())
+    }
+
+    /// A batch under a new epoch: if the batch is refused, the fence stays.
+    async fn raise(&mut self, fence: Fence, batch: &PreparedBatch) -> Result<Outcome, StoreError> {
+        let outcome = script::long(self.connection, self.texts, &batch.writes).await?;
+        if outcome.is_ok() {
             let mut values = Values::default();
             values.push(fence.name.clone())?;
-            values.push(super::work::revision(fence.epoch))?;
-            run_fixed(connection, "INSERT OR REPLACE INTO squall_fences (name, epoch) VALUES (?, ?)", values.0).await?;
+            values.push(revision(fence.epoch))?;
+            let sql = "INSERT OR REPLACE INTO squall_fences (name, epoch) VALUES (?, ?)";
+            run_bound(self.connection, sql, values).await?;
+            self.raised.insert(fence.name, fence.epoch);
         }
-        Ok(applied)
+        Ok(outcome)
     }
 
     /// Refuses an older epoch than was seen; returns the fence if its epoch is a new one.
-    fn check_fence(&self, fence: Fence, raised: &HashMap<String, u64>) -> Result<Option<Fence>, StoreError> {
-        let current = raised.get(&fence.name).or_else(|| self.fences.get(&fence.name)).copied();
+    fn check_fence(&self, fence: Fence) -> Result<Option<Fence>, StoreError> {
+        let current = self.raised.get(&fence.name).or_else(|| self.fences.get(&fence.name)).copied();
         match current {
             Some(current) if fence.epoch < current => {
                 Err(StoreError::StaleFence { name: fence.name, given: fence.epoch, current })
@@ -217,25 +251,20 @@ impl Writer {
         }
     }
 
-    async fn connected(&mut self) -> Result<SqliteConnection, StoreError> {
-        if let Some(connection) = self.connection.take() {
-            return Ok(connection);
-        }
-        let mut connection = self.options.connect().await.map_err(|error| failure(&error))?;
-        self.fences = load_fences(&mut connection).await?;
-        Ok(connection)
-    }
-
-    /// After a failed transaction: rolls it back if it is still open. If even that fails, drops the connection.
-    async fn recover(&mut self, error: &StoreError) {
-        tracing::warn!(%error, "a transaction failed");
-        let Some(mut connection) = self.connection.take() else { return };
-        // SQLite may have rolled back by itself; then this fails, harmlessly.
-        let _ = run_fixed(&mut connection, "ROLLBACK", SqliteArguments::default()).await;
-        if matches!(error, StoreError::Full(_)) {
-            self.connection = Some(connection);
-        } else if let Err(error) = connection.close().await {
-            tracing::debug!(%error, "closing a connection after a failure");
+    async fn other(&mut self, work: Work) -> Result<Vec<Applied>, StoreError> {
+        let connection = &mut *self.connection;
+        match work {
+            Work::BlobChunk { upload, seq, data } => blobs::insert_chunk(connection, upload, seq, data).await,
+            Work::BlobHead { id, upload, size, seq, data } => {
+                blobs::insert_head(connection, id, upload, size, seq, data).await
+            }
+            Work::DeleteBlob(id) => blobs::delete(connection, id).await,
+            Work::Probe => {
+                let sql = "INSERT INTO squall_meta (name, value) VALUES ('probe', 1)
+                    ON CONFLICT (name) DO UPDATE SET value = value + 1";
+                run_fixed(connection, sql).await.map(|()| Vec::new())
+            }
+            Work::Commit(_) => Ok(Vec::new()),
         }
     }
 }
@@ -246,52 +275,4 @@ pub(super) async fn load_fences(connection: &mut SqliteConnection) -> Result<Has
         .await
         .map_err(|error| failure(&error))?;
     Ok(rows.into_iter().map(|(name, epoch)| (name, u64::try_from(epoch).unwrap_or(0))).collect())
-}
-
-async fn blob_chunk(
-    connection: &mut SqliteConnection,
-    upload: i64,
-    seq: i64,
-    data: Vec<u8>,
-) -> Result<Vec<Applied>, Trouble> {
-    let mut values = Values::default();
-    values.push(upload)?;
-    values.push(seq)?;
-    values.push(data)?;
-    run_fixed(connection, "INSERT INTO squall_blob_chunks (upload, seq, data) VALUES (?, ?, ?)", values.0).await?;
-    Ok(vec![Applied::Inserted])
-}
-
-async fn blob_head(
-    connection: &mut SqliteConnection,
-    id: Id,
-    upload: i64,
-    size: i64,
-    seq: i64,
-    data: Vec<u8>,
-) -> Result<Vec<Applied>, Trouble> {
-    let mut values = Values::default();
-    values.push_id(id)?;
-    values.push(upload)?;
-    values.push(size)?;
-    values.push(seq + 1)?;
-    let sql = "INSERT INTO squall_blobs (id, upload, size, chunks) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
-    if run_fixed(connection, sql, values.0).await?.rows_affected() == 0 {
-        let mut values = Values::default();
-        values.push(upload)?;
-        run_fixed(connection, "DELETE FROM squall_blob_chunks WHERE upload = ?", values.0).await?;
-        return Ok(vec![Applied::Present]);
-    }
-    blob_chunk(connection, upload, seq, data).await
-}
-
-async fn delete_blob(connection: &mut SqliteConnection, id: Id) -> Result<Vec<Applied>, Trouble> {
-    let mut values = Values::default();
-    values.push_id(id)?;
-    let sql = "DELETE FROM squall_blob_chunks WHERE upload = (SELECT upload FROM squall_blobs WHERE id = ?)";
-    run_fixed(connection, sql, values.0).await?;
-    let mut values = Values::default();
-    values.push_id(id)?;
-    let gone = run_fixed(connection, "DELETE FROM squall_blobs WHERE id = ?", values.0).await?.rows_affected() > 0;
-    Ok(vec![if gone { Applied::Deleted } else { Applied::Absent }])
 }
