@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use model::Id;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
