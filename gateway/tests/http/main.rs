@@ -1,0 +1,10 @@
+//! A gateway in this process, on a real store and bus, asked over real HTTP.
+
+mod auth;
+mod bodies;
+mod executions;
+mod files;
+mod golden;
+mod recordings;
+mod stream;
+mod support;
