@@ -133,6 +133,7 @@ fn lost_race(error: &StoreError) -> bool {
 }
 
 async fn check(services: &Services, input: &RuleInput) -> Result<(), DomainError> {
+    model::rule::check_criteria(&input.criteria).map_err(DomainError::Invalid)?;
     if let Some(trigger_type) = services.catalog.trigger_type(&input.trigger_type).await? {
         check_parameters(services, &trigger_type, &input.trigger_parameters)?;
     }

@@ -104,9 +104,10 @@ async fn check_payload(services: &Services, trigger: &Trigger, payload: &Value) 
         return Ok(());
     }
     Err(DomainError::Invalid(format!(
-        "Trigger payload validation failed and validation is enabled, not dispatching a trigger \"{}\" ({payload}): \
+        "Trigger payload validation failed and validation is enabled, not dispatching a trigger \"{}\" ({}): \
          {error}",
-        trigger.reference
+        trigger.reference,
+        model::python::repr(payload)
     )))
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::body::Body;
 use domain::Services;
 use http::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tracing::Instrument;
 
@@ -15,7 +16,7 @@ use crate::auth::throttle::Throttle;
 use crate::auth::{AuthOptions, Identity, access};
 use crate::context::Ctx;
 use crate::http::cors::Cors;
-use crate::http::route::{Need, Params, Service, Table, segments};
+use crate::http::route::{Handler, Need, Params, Service, Table, segments};
 use crate::http::{ApiError, Query, Reply, body};
 use crate::options::{GatewayOptions, Limits, Readiness};
 use crate::stream::hub::Hub;
@@ -113,36 +114,49 @@ impl Shared {
         if parts.method == Method::OPTIONS {
             return Ok(Reply::raw("text/html; charset=UTF-8", Body::empty()));
         }
-        let path = segments(parts.uri.path()).ok_or_else(ApiError::no_route)?;
-        if parts.method == Method::GET
-            && let Some(reply) = health::answer(&self, &path, &parts.headers).await
-        {
-            log.pattern = "/healthz";
-            return reply;
-        }
-        let (service, path) = resolve(mount, path).ok_or_else(ApiError::no_route)?;
-        // A HEAD is a GET whose body the HTTP layer leaves out.
-        let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
-        let (route, params) = self.table.find(service, &method, &path).ok_or_else(ApiError::no_route)?;
-        log.pattern = route.pattern;
-        let query = Query::parse(parts.uri.query());
-        let (identity, cookie) = self.identify(route.need, &params, &parts.headers, &query).await?;
-        log.user = Some(identity.user.clone());
         let limits = &self.limits;
+        let admitted = match self.admit(mount, &parts, log).await {
+            Ok(Admitted::Answered(reply)) => return Ok(reply),
+            Ok(Admitted::Call(call)) => call,
+            Err(error) => {
+                body::discard(body, limits.max_body_size, limits.body_timeout).await;
+                return Err(error);
+            }
+        };
+        let Call { handler, method, params, query, identity, cookie } = *admitted;
         let body = if method == Method::GET {
             bytes::Bytes::new()
         } else {
             body::read(body, limits.max_body_size, limits.body_timeout).await?
         };
-        let handler = route.handler;
         let gateway = self.clone();
         let headers = parts.headers;
-        let ctx = Ctx { gateway, request_id, method, params, query, headers, body, identity, peer };
-        let reply = handler(ctx).await?;
+        let reply = handler(Ctx { gateway, request_id, method, params, query, headers, body, identity, peer }).await?;
         Ok(match cookie {
             Some(cookie) => reply.header(SET_COOKIE, &cookie),
             None => reply,
         })
+    }
+
+    /// Everything before the body is read.
+    async fn admit(&self, mount: Mount, parts: &Parts, log: &mut AccessLog) -> Result<Admitted, ApiError> {
+        let path = segments(parts.uri.path()).ok_or_else(ApiError::no_route)?;
+        // A HEAD is a GET whose body the HTTP layer leaves out.
+        let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
+        if method == Method::GET
+            && let Some(reply) = health::answer(self, &path, &parts.headers).await
+        {
+            log.pattern = "/healthz";
+            return reply.map(Admitted::Answered);
+        }
+        let (service, path) = resolve(mount, path).ok_or_else(ApiError::no_route)?;
+        let (route, params) = self.table.find(service, &method, &path).ok_or_else(ApiError::no_route)?;
+        log.pattern = route.pattern;
+        let query = Query::parse(parts.uri.query());
+        let (identity, cookie) = self.identify(route.need, &params, &parts.headers, &query).await?;
+        log.user = Some(identity.user.clone());
+        let handler = route.handler;
+        Ok(Admitted::Call(Box::new(Call { handler, method, params, query, identity, cookie })))
     }
 
     async fn identify(
@@ -170,6 +184,22 @@ impl Shared {
     pub(crate) fn forget_credentials(&self) {
         self.authenticator.forget();
     }
+}
+
+/// Where a request goes after its head was looked at.
+enum Admitted {
+    Answered(Reply),
+    Call(Box<Call>),
+}
+
+/// A handler to call, and what it is to get.
+struct Call {
+    handler: Handler,
+    method: Method,
+    params: Params,
+    query: Query,
+    identity: Identity,
+    cookie: Option<String>,
 }
 
 /// The given id if it is a sane one, else a new one.

@@ -11,12 +11,13 @@ use store::StoreError;
 /// The trigger type of webhooks.
 pub const WEBHOOK_TYPE: &str = "core.st2.webhook";
 
+type Triggers = Arc<Vec<Arc<Trigger>>>;
 type ByUrl = HashMap<String, Vec<Arc<Trigger>>>;
 
 /// URL → triggers, made anew when the catalog's list changes.
 #[derive(Debug, Default)]
 pub struct Hooks {
-    index: RwLock<Option<(Arc<Vec<Arc<Trigger>>>, Arc<ByUrl>)>>,
+    index: RwLock<Option<(Triggers, Arc<ByUrl>)>>,
 }
 
 impl Hooks {

@@ -6,7 +6,7 @@ use model::schema::MASK;
 use model::{ApiKey, Id, Object, Versioned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use store::{Order, Query as Find, StoreExt};
+use store::{Query as Find, StoreExt};
 
 use crate::auth::tokens::ensure_user;
 use crate::context::Ctx;
@@ -18,7 +18,7 @@ const SPEC: ListSpec = ListSpec {
     default_limit: Some(50),
     filters: &[],
     sortable: &[],
-    order: &[Order::Asc("user")],
+    order: &[],
     attributes: Attributes::plain(&["id", "uid", "user", "key_hash", "metadata", "created_at", "enabled"]),
     offset: true,
 };

@@ -3,11 +3,11 @@
 use domain::triggers::{self, Dispatch};
 use domain::{DomainError, Services};
 use http::{HeaderMap, StatusCode};
+use model::python::repr;
 use model::{Object, Trigger};
 use serde_json::{Value, json};
 
 use crate::context::Ctx;
-use crate::http::python::repr;
 use crate::http::shape::Take;
 use crate::http::{ApiError, Reply};
 
@@ -56,6 +56,9 @@ pub async fn post(ctx: Ctx) -> Result<Reply, ApiError> {
     let hook = ctx.params.get("hook");
     if hook == "st2" {
         return generic(&ctx, body).await;
+    }
+    if !body.is_object() && !body.is_array() {
+        return Err(ApiError::bad_request(format!("{} is not of type 'object', 'array'", repr(&body))));
     }
     let hooks = ctx.gateway.hooks.by_url(ctx.services()).await?;
     let Some(triggers) = hooks.get(hook.trim_matches('/')) else {

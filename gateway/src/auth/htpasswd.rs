@@ -99,7 +99,7 @@ fn find<'a>(text: &'a str, user: &str) -> Option<&'a str> {
         .filter_map(|line| line.split_once(':'))
         .filter(|(name, _)| *name == user)
         .map(|(_, hash)| hash)
-        .last()
+        .next_back()
 }
 
 /// Whether a password has this hash. Hashes of unknown kinds, plain text too, match nothing.

@@ -26,6 +26,22 @@ pub async fn read(body: Body, limit: usize, deadline: Duration) -> Result<Bytes,
     }
 }
 
+/// Throws the rest of a refused request's body away, so that the client gets to read the answer.
+pub async fn discard(mut body: Body, limit: usize, deadline: Duration) {
+    let rest = async {
+        let mut left = (limit as u64).saturating_mul(DRAIN_FACTOR);
+        while let Some(Ok(frame)) = body.frame().await {
+            let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+            if size > left {
+                break;
+            }
+            left -= size;
+        }
+    };
+    // A client that is too slow to send its body may miss the answer.
+    drop(tokio::time::timeout(deadline, rest).await);
+}
+
 async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
@@ -103,7 +119,9 @@ fn describe(error: &serde_json::Error, body: &[u8]) -> String {
     if error.is_eof() {
         column = error.column() + 1;
     }
-    let reason = if error.is_eof() {
+    let reason = if std::str::from_utf8(body).is_err() {
+        "invalid UTF-8 encoding in string"
+    } else if error.is_eof() {
         "unexpected end of data"
     } else if text.starts_with("trailing characters") {
         "unexpected content after document"
@@ -115,8 +133,6 @@ fn describe(error: &serde_json::Error, body: &[u8]) -> String {
         "invalid escaped character in string"
     } else if text.starts_with("recursion limit") {
         "too many nested structures"
-    } else if std::str::from_utf8(body).is_err() {
-        "invalid UTF-8 encoding in string"
     } else {
         "unexpected character"
     };

@@ -4,7 +4,6 @@ pub mod body;
 pub mod cors;
 pub mod error;
 pub mod list;
-pub mod python;
 pub mod query;
 pub mod reply;
 pub mod route;

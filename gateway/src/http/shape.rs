@@ -5,8 +5,8 @@
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::python::repr;
 use model::Object;
+use model::python::repr;
 
 /// JSON type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -68,7 +68,7 @@ async fn what_is_wrong_with_a_request_is_said() {
         (json!({"action": "acme.say"}), "'word' is a required property"),
         (json!({"action": "acme.nothing", "delay": -1}), "-1 is less than the minimum of 0"),
         (
-            json!({"action": "acme.nothing", "parameters": {"zz": 1}}),
+            json!({"action": "acme.say", "parameters": {"word": "x", "zz": 1}}),
             "Additional properties are not allowed ('zz' was unexpected)",
         ),
     ] {

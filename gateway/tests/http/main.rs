@@ -1,5 +1,7 @@
 //! A gateway in this process, on a real store and bus, asked over real HTTP.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod auth;
 mod bodies;
 mod executions;

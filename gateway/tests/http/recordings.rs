@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{Action, ActionAlias, ConfigSchema, Pack, Policy, Resource, Rule, RunnerType, Timestamp, Trigger, TriggerType};
+use model::{
+    Action, ActionAlias, ConfigSchema, Pack, Policy, Resource, Rule, RunnerType, Timestamp, Trigger, TriggerType,
+};
 use serde_json::{Value, json};
 
 use super::support::Server;
@@ -63,7 +65,8 @@ pub async fn seed(server: &Server, golden: &Path) {
     }
     for (uid, value) in &found {
         // Made by requests that are going to be replayed.
-        let made = ["action:golden:cloned", "action:default:", "rule:default:", "trigger_type:golden:made", "policy:golden:p"];
+        let made =
+            ["action:golden:cloned", "action:default:", "rule:default:", "trigger_type:golden:made", "policy:golden:p"];
         if made.iter().any(|prefix| uid.starts_with(prefix)) {
             continue;
         }
@@ -88,6 +91,15 @@ pub async fn seed(server: &Server, golden: &Path) {
             _ => {}
         }
     }
+    let timer = json!({
+        "id": "6b03892bf253c793aeaad164", "uid": "trigger_type:core:st2.IntervalTimer", "ref": "core.st2.IntervalTimer",
+        "pack": "core", "name": "st2.IntervalTimer", "parameters_schema": {"type": "object", "properties": {
+            "timezone": {"type": "string"},
+            "unit": {"enum": ["weeks", "days", "hours", "minutes", "seconds"], "required": true},
+            "delta": {"type": "integer", "required": true},
+        }, "additionalProperties": false},
+    });
+    put::<TriggerType>(server, &timer).await;
     let schema = json!({"id": "6b039124739776985d5b6bd0", "pack": "golden", "attributes": {}});
     put::<ConfigSchema>(server, &schema).await;
 }

@@ -39,7 +39,7 @@ impl Reader {
         &self.1
     }
 
-    async fn to_end(mut self) -> String {
+    async fn rest(mut self) -> String {
         let read = async {
             while let Some(bytes) = self.0.chunk().await.unwrap() {
                 self.1.push_str(std::str::from_utf8(&bytes).unwrap());
@@ -105,7 +105,7 @@ async fn events_are_framed_filtered_and_ended() {
             assert!(body["result"].is_string());
         }
     }
-    let ended = ending.to_end().await;
+    let ended = ending.rest().await;
     assert_eq!(names(&ended).last(), Some(&"st2.execution__update"));
     assert_eq!(
         announcements.until("\n\n").await.trim_start_matches('\n'),
@@ -137,7 +137,7 @@ async fn output_is_replayed_and_followed_without_gap_or_repetition() {
     succeed(&server, &execution).await;
     readers.push(Reader::open(&server, &path).await);
     for reader in readers {
-        let text = reader.to_end().await;
+        let text = reader.rest().await;
         assert!(text.ends_with("event: EOF\ndata: ''\n\n"), "{}", &text[text.len() - 100..]);
         let lines: Vec<String> = text
             .lines()
@@ -148,7 +148,7 @@ async fn output_is_replayed_and_followed_without_gap_or_repetition() {
         let expected: Vec<String> = (0..600).map(|n| format!("line {n}\n")).collect();
         assert_eq!(lines, expected);
     }
-    assert_eq!(names(&errors.to_end().await).len(), 120 + 1);
+    assert_eq!(names(&errors.rest().await).len(), 120 + 1);
     let plain = server.get(&format!("{path}?output_type=stdout")).await;
     assert_eq!((plain.header("content-type"), plain.text.lines().count()), (Some("text/plain; charset=UTF-8"), 480));
     let unknown = server.call(Method::GET, "/v1/executions/000000000000000000000000/output", None).await;

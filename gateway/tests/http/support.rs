@@ -1,7 +1,7 @@
 //! Starts gateways.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bus::LocalBus;
 use domain::action_token::ActionTokens;
@@ -80,8 +80,7 @@ impl Server {
         let bus = LocalBus::default();
         let packs = dir.path().join("packs");
         std::fs::create_dir(&packs).unwrap();
-        let settings =
-            Settings { base_path: dir.path().to_owned(), pack_dirs: vec![packs], ..Settings::default() };
+        let settings = Settings { base_path: dir.path().to_owned(), pack_dirs: vec![packs], ..Settings::default() };
         let crypto = Crypto::from_key_file(&Crypto::generate_key_file()).unwrap();
         let store = Arc::new(SqliteStore::temporary().await.unwrap());
         let services = Services::new(store, Arc::new(bus.clone()), Arc::new(SystemClock), settings, Some(crypto));
@@ -112,8 +111,20 @@ impl Server {
         let [auth, api, stream, combined] = urls.try_into().unwrap();
         let client = Client::builder().build().unwrap();
         let token = "0123456789abcdef0123456789abcdef".to_owned();
-        let server =
-            Self { services, bus, action_tokens, auth, api, stream, combined, token, client, dir, cancel, task: Some(task) };
+        let server = Self {
+            services,
+            bus,
+            action_tokens,
+            auth,
+            api,
+            stream,
+            combined,
+            token,
+            client,
+            dir,
+            cancel,
+            task: Some(task),
+        };
         server.user("st2admin").await;
         server.add_token(&server.token, "st2admin", Duration::from_secs(3600)).await;
         server
@@ -165,7 +176,8 @@ impl Server {
 
     /// As `st2admin`.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let mut request = self.client.request(method, format!("{}{path}", self.api)).header("X-Auth-Token", &self.token);
+        let mut request =
+            self.client.request(method, format!("{}{path}", self.api)).header("X-Auth-Token", &self.token);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -184,17 +196,5 @@ impl Server {
     pub async fn stop(&mut self) {
         self.cancel.cancel();
         tokio::time::timeout(Duration::from_secs(10), self.task.take().unwrap()).await.unwrap().unwrap();
-    }
-}
-
-/// Waits until `what` gives a value.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(name: &str, what: impl Fn() -> F) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        if let Some(value) = what().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "not within ten seconds: {name}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,12 +1,12 @@
 //! Requesting, cancelling, pausing and re-running.
 
 use domain::executions::{self, Cancellation, Request};
+use model::python::repr;
 use model::{Execution, Object, ResultValue, Status, Timestamp};
 use serde_json::{Value, json};
 
 use super::{find, show};
 use crate::context::Ctx;
-use crate::http::python::repr;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
