@@ -1,0 +1,221 @@
+//! The Python host with real interpreters. Without a `python3` on the machine these tests have nothing to test.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runners::PythonOptions;
+use runners::live::LiveOutput;
+use runners::process::{Exit, Finished, Limits, supervise};
+use runners::python_script::control::{self, Answer};
+use runners::python_script::{PythonHost, interpreter};
+use runners::stop::{Stop, StopReason, Stopper};
+use serde_json::{Value, json};
+
+const LIMITS: Limits =
+    Limits { timeout: Some(Duration::from_secs(20)), grace: Duration::from_millis(300), output: 1 << 20 };
+
+struct Bed {
+    host: Arc<PythonHost>,
+    python: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Bed {
+    async fn new(adjust: impl FnOnce(&mut PythonOptions)) -> Option<Self> {
+        let Ok(python) = interpreter::resolve(None).await else {
+            eprintln!("skipped: there is no usable python3 here");
+            return None;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let sdk_path = runners::sdk::unpack(directory.path()).unwrap();
+        let mut options = PythonOptions { sdk_path, ..PythonOptions::default() };
+        adjust(&mut options);
+        Some(Self { host: Arc::new(PythonHost::new(options)), python, directory })
+    }
+
+    /// A file `actions/<name>.py` that begins with the import of `Action`.
+    fn action(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join("actions").join(format!("{name}.py"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("from st2common.runners.base_action import Action\n{text}")).unwrap();
+        path
+    }
+
+    fn request(&self, file: &PathBuf, parameters: Value) -> Vec<u8> {
+        json!({
+            "file_path": file, "pack": "test", "user": "u", "parameters": parameters, "config": {"a": 1},
+            "log_level": "DEBUG", "env": {"GIVEN": "yes"}, "path": [self.directory.path().join("actions/lib")],
+            "limits": null,
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    async fn run(&self, file: &PathBuf, parameters: Value) -> (Finished, Option<Answer>) {
+        let (_stopper, stop) = Stop::new();
+        self.run_until(file, parameters, LIMITS, stop).await
+    }
+
+    async fn run_until(
+        &self,
+        file: &PathBuf,
+        parameters: Value,
+        limits: Limits,
+        mut stop: Stop,
+    ) -> (Finished, Option<Answer>) {
+        let request = self.request(file, parameters);
+        let mut started = self.host.start(&self.python).await.unwrap();
+        let mut live = LiveOutput::none();
+        let exchange = control::exchange(started.control, &request, 1 << 30);
+        let watch = supervise(started.process.as_mut(), started.pipes, limits, &mut stop, &mut live);
+        let (finished, answer) = tokio::join!(watch, exchange);
+        (finished.unwrap(), answer.unwrap())
+    }
+
+    /// What `run` returned; the run must have ended well.
+    async fn value(&self, file: &PathBuf, parameters: Value) -> Value {
+        let (finished, answer) = self.run(file, parameters).await;
+        let stderr = finished.stderr.into_text();
+        assert_eq!((finished.exit, stderr.as_str()), (Exit::Code(0), ""));
+        answer.unwrap().result
+    }
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn kill(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+const ECHO: &str = "import os\nclass A(Action):\n    def run(self, **kw):\n        return kw\n";
+
+#[tokio::test]
+async fn runs_are_forks_that_share_nothing() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let file = bed.action(
+        "counter",
+        "import os\nimport builtins\nbuiltins.count = getattr(builtins, 'count', 0) + 1\n\
+         class A(Action):\n    def run(self):\n        os.environ['LEFT'] = 'x'\n        \
+         return [builtins.count, os.getsid(0) == os.getpid(), os.getppid(), os.environ.get('GIVEN')]\n",
+    );
+    let first = bed.value(&file, json!({})).await;
+    let second = bed.value(&file, json!({})).await;
+    let zygote = bed.host.pids()[0];
+    assert_eq!(first, json!([1, true, zygote, "yes"]));
+    assert_eq!(second, first, "the same interpreter, and nothing of the first run in it");
+}
+
+#[tokio::test]
+async fn large_parameters_and_results_pass() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let file = bed.action("echo", ECHO);
+    let text = "žluťoučký ".repeat(600_000);
+    let value = bed.value(&file, json!({"text": text})).await;
+    assert_eq!(value["text"].as_str(), Some(text.as_str()));
+}
+
+#[tokio::test]
+async fn a_killed_zygote_is_not_seen() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let echo = bed.action("echo", ECHO);
+    let slow = bed.action(
+        "slow",
+        "import time\nclass A(Action):\n    def run(self, flag):\n        open(flag, 'w').close()\n        \
+         time.sleep(0.7)\n        return 'done'\n",
+    );
+    let flag = bed.directory.path().join("flag");
+    bed.value(&echo, json!({"n": 1})).await;
+    let zygote = bed.host.pids()[0];
+    let going = bed.run(&slow, json!({"flag": flag}));
+    let crash = async {
+        eventually("the run has begun", || flag.exists()).await;
+        kill(zygote);
+        eventually("the zygote ends", || !is_alive(zygote)).await;
+        bed.value(&echo, json!({"n": 2})).await
+    };
+    let ((finished, answer), echoed) = tokio::join!(going, crash);
+    assert_eq!(echoed, json!({"n": 2}));
+    assert_eq!(answer.unwrap().result, json!("done"), "what it had forked goes on");
+    assert_eq!(finished.exit, Exit::Unknown);
+    let again = bed.host.pids();
+    assert!(again.len() == 1 && again[0] != zygote);
+}
+
+#[tokio::test]
+async fn where_nothing_is_warm_a_fresh_interpreter_serves() {
+    let Some(bed) = Bed::new(|options| options.warm = false).await else { return };
+    let file = bed.action("echo", ECHO);
+    assert_eq!(bed.value(&file, json!({"n": 1})).await, json!({"n": 1}));
+    assert!(bed.host.pids().is_empty());
+}
+
+#[tokio::test]
+async fn idle_zygotes_end() {
+    let Some(bed) = Bed::new(|options| options.zygote_idle = Duration::from_millis(1)).await else { return };
+    let file = bed.action("echo", ECHO);
+    bed.value(&file, json!({})).await;
+    let zygote = bed.host.pids()[0];
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    bed.host.retire_idle();
+    eventually("it ends", || !is_alive(zygote)).await;
+    assert_eq!(bed.value(&file, json!({"n": 3})).await, json!({"n": 3}));
+}
+
+async fn stopped(bed: &Bed, limits: Limits, stop: impl FnOnce(&Stopper)) -> (Finished, i32, i32) {
+    let file = bed.action(
+        "stubborn",
+        "import os, signal, subprocess, time\nclass A(Action):\n    def run(self, path):\n        \
+         signal.signal(signal.SIGTERM, signal.SIG_IGN)\n        child = subprocess.Popen(['sleep', '100'])\n        \
+         open(path + '.new', 'w').write('%d %d' % (os.getpid(), child.pid))\n        os.rename(path + '.new', path)\n        \
+         time.sleep(100)\n",
+    );
+    let path = bed.directory.path().join("pids");
+    let (stopper, on_stop) = Stop::new();
+    let going = bed.run_until(&file, json!({"path": path}), limits, on_stop);
+    let stopping = async {
+        eventually("it has begun", || path.exists()).await;
+        stop(&stopper);
+    };
+    let ((finished, answer), ()) = tokio::join!(going, stopping);
+    assert_eq!(answer, None);
+    let pids = std::fs::read_to_string(path).unwrap();
+    let (own, child) = pids.split_once(' ').unwrap();
+    (finished, own.parse().unwrap(), child.parse().unwrap())
+}
+
+#[tokio::test]
+async fn cancel_and_time_out_end_the_fork_and_its_children() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let (finished, own, child) = stopped(&bed, LIMITS, |stopper| stopper.stop(StopReason::Cancel)).await;
+    assert_eq!((finished.exit, finished.stopped), (Exit::Signal(9), Some(StopReason::Cancel)));
+    eventually("both end", || !is_alive(own) && !is_alive(child)).await;
+    let limits = Limits { timeout: Some(Duration::from_secs(1)), ..LIMITS };
+    let (finished, own, child) = stopped(&bed, limits, |_| {}).await;
+    assert!(finished.timed_out);
+    eventually("both end", || !is_alive(own) && !is_alive(child)).await;
+}
+
+#[tokio::test]
+async fn many_runs_at_a_time() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let file = bed.action("echo", ECHO);
+    let runs = (0..50).map(|n| {
+        let (bed, file) = (&bed, &file);
+        async move { bed.value(file, json!({"n": n})).await["n"].as_i64() }
+    });
+    let values = futures::future::join_all(runs).await;
+    assert_eq!(values, (0..50).map(Some).collect::<Vec<_>>());
+    assert_eq!(bed.host.pids().len(), 1);
+}
