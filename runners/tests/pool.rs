@@ -216,11 +216,41 @@ async fn python_results() {
 #[tokio::test]
 async fn a_pack_that_wants_packages_needs_its_virtualenv() {
     let bed = Bed::new().await;
-    bed.add_python("a", "class A:\n    def run(self, n):\n        return n\n").await;
+    let text = "from st2actions.runners.pythonrunner import Action\nclass A(Action):\n    def run(self, n):\n        return n\n";
+    bed.add_python("a", text).await;
     assert_eq!(bed.run("test.a", json!({"n": 5})).await.1["result"], 5);
     std::fs::write(bed.directory.path().join("test/requirements.txt"), "requests\n").unwrap();
     let (status, result) = bed.run("test.a", json!({})).await;
     assert_eq!(status, Status::Failed);
     let error = result["error"].as_str().unwrap();
     assert!(error.contains("for pack \"test\" does not exist. Normally this is created when you install"), "{error}");
+}
+
+#[tokio::test]
+async fn many_python_runs_at_a_time() {
+    let bed = Bed::new().await;
+    let text =
+        "from st2common.runners.base_action import Action\nclass A(Action):\n    def run(self, n):\n        return n\n";
+    bed.add_python("a", text).await;
+    let runs = (0..40).map(|n| {
+        let bed = &bed;
+        async move { bed.run("test.a", json!({"n": n})).await.1["result"].as_i64() }
+    });
+    let values = futures::future::join_all(runs).await;
+    assert_eq!(values, (0..40).map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn announcements_reach_the_stream() {
+    let bed = Bed::new().await;
+    bed.add_action("p.tell", "announcement", "", json!({"a": {"type": "integer"}, "b": {"type": "string"}})).await;
+    let mut events = bed.services.bus.subscribe(&[bus::Topic::Announcement]);
+    let (status, result) = bed.run("p.tell", json!({"experimental": true, "route": "r", "a": 5})).await;
+    assert_eq!((status, &result["a"]), (Status::Succeeded, &json!(5)));
+    assert_eq!(result["output"], json!({"a": 5, "b": null}));
+    let Some(bus::Received::Event(event)) = events.next().await else { panic!("an event") };
+    let bus::Event::Announcement { route, payload, .. } = event.as_ref() else { panic!("{event:?}") };
+    assert_eq!((route.as_str(), payload), ("r", &json!({"a": 5, "b": null})));
+    let (status, result) = bed.run("p.tell", json!({})).await;
+    assert_eq!((status, &result["error"]), (Status::Failed, &json!("Experimental flag is missing for action p.tell")));
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use runners::PythonOptions;
 use runners::live::LiveOutput;
 use runners::process::{Exit, Finished, Limits, supervise};
@@ -218,4 +219,29 @@ async fn many_runs_at_a_time() {
     let values = futures::future::join_all(runs).await;
     assert_eq!(values, (0..50).map(Some).collect::<Vec<_>>());
     assert_eq!(bed.host.pids().len(), 1);
+}
+
+/// Figures for `cargo nextest run -p runners --run-ignored only --no-capture figures`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn figures() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let file = bed.action("trivial", "class A(Action):\n    def run(self, n):\n        return {'n': n}\n");
+    bed.value(&file, json!({"n": 0})).await;
+    let mut took = Vec::new();
+    for n in 0..300 {
+        let begun = Instant::now();
+        bed.value(&file, json!({"n": n})).await;
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    println!("serial: p50 {:?}, p99 {:?}", took[150], took[297]);
+    let begun = Instant::now();
+    let stream = futures::stream::iter(0..1000).map(|n| bed.value(&file, json!({"n": n}))).buffer_unordered(8);
+    assert_eq!(stream.count().await, 1000);
+    println!("8 at a time: {:.0}/s", 1000.0 / begun.elapsed().as_secs_f64());
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", bed.host.pids()[0])).unwrap();
+    for line in rollup.lines().filter(|line| line.starts_with("Private")) {
+        println!("{line}");
+    }
 }
