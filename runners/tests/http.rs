@@ -1,5 +1,7 @@
 //! `http-request` against a real server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that can't go on ends
+
 mod common;
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! The role on a real store: from the run queue to a stored outcome.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that can't go on ends
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Real processes: output, limits, signals, descendants.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that can't go on ends
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! The Python host with real interpreters. Without a `python3` on the machine these tests have nothing to test.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that can't go on ends
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
