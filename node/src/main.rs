@@ -1,11 +1,90 @@
-//! The `squall` binary.
+//! The `squall` binary: arguments, configuration, then a node.
 
 mod args;
 mod config;
 mod data_dir;
+mod health;
+mod listen;
 mod logging;
+mod membership;
+mod roles;
+mod run;
+mod show;
+mod signals;
 mod system_packs;
 
-fn main() {
-    let _ = config::load(&config::Config::default(), None);
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use clap::Parser;
+
+use crate::args::{Arguments, Command, DevArguments, LogArguments};
+use crate::config::{Config, Listen};
+use crate::run::Extras;
+
+fn main() -> ExitCode {
+    match start(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "squall: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> Result<()> {
+    let (config, extras) = match arguments.command {
+        Command::Config { config } => {
+            let config = config::load(&Config::default(), config.as_deref())?;
+            let _ = write!(std::io::stdout(), "{}", toml::to_string(&config)?);
+            return Ok(());
+        }
+        Command::Dev(dev) => (dev_config(&dev)?, Extras { greet: true, demo: dev.demo }),
+        Command::Server(server) => {
+            let mut config = config::load(&Config::default(), Some(&server.config))?;
+            apply_log(&mut config, &server.log);
+            (config, Extras::default())
+        }
+    };
+    logging::init(&config.log).map_err(|error| anyhow!(error))?;
+    // Another provider can't be there yet: this is the first thing the process does with TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run::run(config, extras));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome
+}
+
+fn dev_config(dev: &DevArguments) -> Result<Config> {
+    let mut config = config::load(&Config::default(), dev.config.as_deref())?;
+    let configured = config.node.data_dir != Config::default().node.data_dir;
+    if let Some(dir) = &dev.data_dir {
+        config.node.data_dir.clone_from(dir);
+    } else if !configured {
+        config.node.data_dir = default_data_dir()?;
+    }
+    if let Some(address) = dev.listen {
+        config.listen = Listen { combined: Some(address), auth: None, api: None, stream: None };
+    }
+    apply_log(&mut config, &dev.log);
+    Ok(config)
+}
+
+fn apply_log(config: &mut Config, log: &LogArguments) {
+    if let Some(format) = log.log_format {
+        config.log.format = format;
+    }
+    if let Some(level) = &log.log_level {
+        config.log.level.clone_from(level);
+    }
+}
+
+fn default_data_dir() -> Result<PathBuf> {
+    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    given("XDG_DATA_HOME")
+        .or_else(|| given("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("squall"))
+        .ok_or_else(|| anyhow!("neither XDG_DATA_HOME nor HOME is set: give --data-dir"))
 }

@@ -1,0 +1,110 @@
+//! The ports of a node, and the file that tells where it listens.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use gateway::Mount;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::config::Listen;
+
+/// Where a running node listens; `addresses.json` of the data directory.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Addresses {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub combined: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<SocketAddr>,
+}
+
+/// Takes the ports, so that one that is taken is an error before anything else happens.
+pub async fn bind(listen: &Listen) -> Result<Vec<(TcpListener, Mount)>> {
+    let wanted = [
+        (listen.combined, Mount::Combined, "listen.combined"),
+        (listen.auth, Mount::Auth, "listen.auth"),
+        (listen.api, Mount::Api, "listen.api"),
+        (listen.stream, Mount::Stream, "listen.stream"),
+    ];
+    let mut listeners = Vec::new();
+    for (address, mount, key) in wanted {
+        let Some(address) = address else { continue };
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("can't listen on {address} (key `{key}`)"))?;
+        listeners.push((listener, mount));
+    }
+    anyhow::ensure!(!listeners.is_empty(), "no address to listen on: give at least one under [listen]");
+    Ok(listeners)
+}
+
+impl Addresses {
+    pub fn of(listeners: &[(TcpListener, Mount)]) -> Result<Self> {
+        let mut addresses = Self::default();
+        for (listener, mount) in listeners {
+            let address = Some(listener.local_addr()?);
+            match mount {
+                Mount::Combined => addresses.combined = address,
+                Mount::Auth => addresses.auth = address,
+                Mount::Api => addresses.api = address,
+                Mount::Stream => addresses.stream = address,
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Base of the API as this machine reaches it, with `/v1`.
+    pub fn api_url(&self) -> String {
+        match (self.api, self.combined) {
+            (Some(api), _) => format!("http://{}/v1", reachable(api)),
+            (None, Some(combined)) => format!("http://{}/api/v1", reachable(combined)),
+            (None, None) => String::new(),
+        }
+    }
+
+    fn file(data_dir: &Path) -> PathBuf {
+        data_dir.join("addresses.json")
+    }
+
+    /// Appears when the node is ready.
+    pub fn write(&self, data_dir: &Path) -> Result<()> {
+        let path = Self::file(data_dir);
+        let partial = path.with_extension("partial");
+        let text = serde_json::to_string(self)?;
+        std::fs::write(&partial, text)
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .with_context(|| format!("can't write {}", path.display()))
+    }
+
+    /// A file that stays behind only misleads until the next start.
+    pub fn remove(&self, data_dir: &Path) {
+        let _ = std::fs::remove_file(Self::file(data_dir));
+    }
+}
+
+/// An address that listens everywhere is reached by loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() {
+            std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST)
+        } else {
+            std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)
+        };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [("auth", self.auth), ("api", self.api), ("stream", self.stream), ("combined", self.combined)];
+        let texts: Vec<String> =
+            named.iter().filter_map(|(name, address)| Some(format!("{name} {}", (*address)?))).collect();
+        f.write_str(&texts.join(", "))
+    }
+}

@@ -1,0 +1,205 @@
+//! The roles of a node: each one a task that ends when it is told to, in an order that loses nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use domain::Services;
+use domain::action_token::ActionTokens;
+use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, Mount, SameSite};
+use runners::{PythonOptions, RunnerOptions, RunnerPool};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::health::NodeReady;
+use crate::listen::Addresses;
+use crate::membership::Membership;
+use crate::run::hostname;
+
+/// What roles are made from.
+pub struct Wiring<'a> {
+    pub config: &'a Config,
+    pub services: &'a Arc<Services>,
+    pub membership: &'a Membership,
+    pub data: &'a DataDir,
+}
+
+/// Roles that stop together. They stop in stages: who accepts work first, who finishes it last.
+#[derive(Debug)]
+struct Stage {
+    cancel: CancellationToken,
+    tasks: JoinSet<(&'static str, Result<()>)>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self { cancel: CancellationToken::new(), tasks: JoinSet::new() }
+    }
+
+    fn spawn(&mut self, name: &'static str, role: impl Future<Output = Result<()>> + Send + 'static) {
+        self.tasks.spawn(async move { (name, role.await) });
+    }
+
+    async fn stop(&mut self, deadline: Duration) {
+        self.cancel.cancel();
+        let ended = tokio::time::timeout(deadline, async {
+            while let Some(joined) = self.tasks.join_next().await {
+                report(joined);
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!(?deadline, "roles didn't stop in time: they are aborted");
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+fn report(joined: Result<(&'static str, Result<()>), tokio::task::JoinError>) -> Option<anyhow::Error> {
+    match joined {
+        Ok((_, Ok(()))) => None,
+        Ok((name, Err(error))) => {
+            tracing::error!(role = name, %error, "the role failed");
+            Some(error.context(format!("role {name} failed")))
+        }
+        Err(error) => {
+            tracing::error!(%error, "a role panicked");
+            Some(anyhow!("a role panicked: {error}"))
+        }
+    }
+}
+
+/// The running roles.
+#[derive(Debug)]
+pub struct Roles {
+    /// API and timers: what brings in work.
+    intake: Stage,
+    /// Rules, scheduling, recovery.
+    deciders: Stage,
+    /// What runs actions.
+    runners: Stage,
+    /// What follows completions, and caches.
+    after: Stage,
+}
+
+impl Roles {
+    pub fn start(
+        wiring: &Wiring<'_>,
+        listeners: Vec<(TcpListener, Mount)>,
+        addresses: &Addresses,
+        tokens: ActionTokens,
+        readiness: Arc<NodeReady>,
+        sdk: PathBuf,
+    ) -> Result<Self> {
+        let Wiring { config, services, membership, .. } = wiring;
+        let mut roles =
+            Self { intake: Stage::new(), deciders: Stage::new(), runners: Stage::new(), after: Stage::new() };
+
+        let followed = (*services).clone();
+        let cancel = roles.after.cancel.clone();
+        roles.after.spawn("catalog", async move {
+            followed.catalog.follow(followed.bus.as_ref(), cancel).await;
+            Ok(())
+        });
+
+        let pool = RunnerPool::new(
+            (*services).clone(),
+            runner_options(config, addresses, sdk),
+            tokens.clone(),
+            membership.session(),
+        );
+        let cancel = roles.runners.cancel.clone();
+        roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });
+
+        start_schedulers(wiring, &mut roles.intake, &mut roles.deciders, &mut roles.after);
+
+        let gateway = Gateway::build(gateway_options(wiring, addresses, tokens, readiness));
+        let cancel = roles.intake.cancel.clone();
+        roles.intake.spawn("gateway", async move {
+            gateway.serve(listeners, cancel).await;
+            Ok(())
+        });
+        Ok(roles)
+    }
+
+    /// Until `stop` is requested, or a role ends by itself: that is an error, for the node is not whole without it.
+    pub async fn until(&mut self, stop: CancellationToken) -> Result<()> {
+        let (name, ended) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            Some(ended) = self.intake.tasks.join_next() => ("intake", ended),
+            Some(ended) = self.deciders.tasks.join_next() => ("deciders", ended),
+            Some(ended) = self.runners.tasks.join_next() => ("runners", ended),
+            Some(ended) = self.after.tasks.join_next() => ("after", ended),
+        };
+        Err(report(ended).unwrap_or_else(|| anyhow!("a role of {name} ended by itself")))
+    }
+
+    /// In stages; running actions get `drain`.
+    pub async fn stop(mut self, drain: Duration) {
+        const PROMPT: Duration = Duration::from_secs(15);
+        self.intake.stop(PROMPT).await;
+        self.deciders.stop(PROMPT).await;
+        self.runners.stop(drain + PROMPT).await;
+        self.after.stop(PROMPT).await;
+    }
+}
+
+fn start_schedulers(_wiring: &Wiring<'_>, _intake: &mut Stage, _deciders: &mut Stage, _after: &mut Stage) {}
+
+fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> RunnerOptions {
+    RunnerOptions {
+        hostname: hostname(),
+        api_url: addresses.api_url(),
+        slots: config.runners.max_concurrent,
+        drain_limit: config.node.stop_timeout.0,
+        output_limit: config.runners.max_output_size,
+        token_ttl: config.auth.service_token_ttl.0,
+        python: PythonOptions {
+            interpreter: config.runners.python.clone(),
+            sdk_path: sdk,
+            ..PythonOptions::default()
+        },
+        ..RunnerOptions::default()
+    }
+}
+
+fn gateway_options(
+    wiring: &Wiring<'_>,
+    addresses: &Addresses,
+    tokens: ActionTokens,
+    readiness: Arc<NodeReady>,
+) -> GatewayOptions {
+    let Wiring { config, services, data, .. } = wiring;
+    let users = config.auth.htpasswd_file.clone().unwrap_or_else(|| data.htpasswd());
+    let mut auth = AuthOptions::standalone(Arc::new(FlatFile::new(users)));
+    auth.enabled = config.auth.enable;
+    auth.mode = match auth.mode {
+        AuthMode::Standalone(backend) => AuthMode::Standalone(backend),
+        other => other,
+    };
+    auth.token_ttl = config.auth.token_ttl.0;
+    auth.service_token_ttl = config.auth.service_token_ttl.0;
+    auth.cookie_secure = config.api.auth_cookie_secure;
+    auth.cookie_same_site = match config.api.auth_cookie_same_site.as_str() {
+        "strict" => SameSite::Strict,
+        "none" => SameSite::None,
+        "unset" => SameSite::Unset,
+        _ => SameSite::Lax,
+    };
+    let api_url = config.auth.api_url.clone().or_else(|| {
+        let own = addresses.api_url();
+        own.strip_suffix("/v1").map(str::to_owned)
+    });
+    GatewayOptions {
+        services: (*services).clone(),
+        auth,
+        action_tokens: Some(tokens),
+        allow_origin: config.api.allow_origin.clone(),
+        api_url,
+        readiness,
+        limits: Limits { max_body_size: config.api.max_body_size, ..Limits::default() },
+    }
+}
