@@ -1,1 +1,23 @@
-//! (being written)
+//! Packs on disk: reading, checking, registering (spec/packs.md).
+//!
+//! * [`register()`] reads pack directories and makes the store hold what they say; [`bootstrap()`] does so for the
+//!   system packs at a node's start, quickly when nothing changed.
+//! * [`checks`] turns untrusted objects, from files or from the API, into resources; errors name the field.
+//! * [`builtin`] holds the rows that no pack brings: runner types, trigger types, policy types, rule types.
+//!
+//! Sits on `domain`, whose functions make the changes; the gateway and the node call it.
+
+pub mod bootstrap;
+pub mod builtin;
+pub mod checks;
+pub mod error;
+pub mod overrides;
+pub mod pack_dir;
+mod read;
+pub mod register;
+mod upsert;
+
+pub use bootstrap::{BootstrapOptions, bootstrap};
+pub use error::ContentError;
+pub use pack_dir::PackDir;
+pub use register::{Counts, Kind, RegisterRequest, register};

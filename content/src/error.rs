@@ -1,0 +1,39 @@
+//! Why content was refused.
+
+use domain::DomainError;
+
+/// Texts are those that StackStorm's API answers.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ContentError {
+    /// The content, or what the caller asks for, is wrong: 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such pack or file: 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// The store failed.
+    #[error(transparent)]
+    Domain(DomainError),
+}
+
+impl From<DomainError> for ContentError {
+    fn from(error: DomainError) -> Self {
+        match error {
+            DomainError::Invalid(text) => Self::Invalid(text),
+            DomainError::NotFound(text) => Self::NotFound(text),
+            other => Self::Domain(other),
+        }
+    }
+}
+
+impl From<store::StoreError> for ContentError {
+    fn from(error: store::StoreError) -> Self {
+        DomainError::from(error).into()
+    }
+}
+
+impl From<model::schema::SchemaError> for ContentError {
+    fn from(error: model::schema::SchemaError) -> Self {
+        Self::Invalid(error.0)
+    }
+}
