@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::Bed;
 use domain::executions::{Cancellation, cancel};
+use futures::StreamExt;
 use model::{Session, Status};
 use serde_json::{Value, json};
 
@@ -255,4 +256,33 @@ async fn announcements_reach_the_stream() {
     assert_eq!((route.as_str(), payload), ("r", &json!({"a": 5, "b": null})));
     let (status, result) = bed.run("p.tell", json!({})).await;
     assert_eq!((status, &result["error"]), (Status::Failed, &json!("Experimental flag is missing for action p.tell")));
+}
+
+/// Figures for `cargo nextest run --release -p runners --run-ignored only --no-capture figures`: request to stored
+/// outcome, with durable writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn figures() {
+    let bed = Bed::new().await;
+    bed.add_core().await;
+    let text =
+        "from st2common.runners.base_action import Action\nclass A(Action):\n    def run(self, n):\n        return n\n";
+    bed.add_python("a", text).await;
+    for (name, parameters, count) in
+        [("core.noop", json!({}), 3000), ("core.local", json!({"cmd": "true"}), 1000), ("test.a", json!({}), 1000)]
+    {
+        bed.run(name, parameters.clone()).await;
+        let mut took = Vec::new();
+        for _ in 0..200 {
+            let begun = Instant::now();
+            bed.finished(name, parameters.clone()).await;
+            took.push(begun.elapsed());
+        }
+        took.sort();
+        let begun = Instant::now();
+        let runs = futures::stream::iter(0..count).map(|_| bed.finished(name, parameters.clone()));
+        runs.buffer_unordered(32).count().await;
+        let rate = f64::from(count) / begun.elapsed().as_secs_f64();
+        println!("{name}: p50 {:?}, p99 {:?}, 32 at a time {rate:.0}/s", took[100], took[197]);
+    }
 }

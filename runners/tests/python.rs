@@ -102,6 +102,15 @@ fn kill(pid: i32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
+#[tokio::test]
+async fn the_sdks_own_tests_pass() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let sdk = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/python");
+    let output =
+        std::process::Command::new(&bed.python).args(["-B", "-m", "unittest"]).current_dir(sdk).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 const ECHO: &str = "import os\nclass A(Action):\n    def run(self, **kw):\n        return kw\n";
 
 #[tokio::test]

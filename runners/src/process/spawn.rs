@@ -14,12 +14,15 @@ use tokio::io::unix::AsyncFd;
 /// Environment variables, in order of name.
 pub type Environment = BTreeMap<String, String>;
 
-/// This process's environment, as far as it is text.
+/// Variables of the node's own configuration begin so; some hold secrets.
+const CONFIGURATION: &str = "SQUALL_";
+
+/// This process's environment, as far as it is text and not the node's configuration.
 pub fn own_environment() -> Environment {
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
-    std::env::vars_os().filter_map(text).collect()
+    std::env::vars_os().filter_map(text).filter(|(name, _)| !name.starts_with(CONFIGURATION)).collect()
 }
 
 /// What to start. The program is named by its path; nothing is searched for.

@@ -79,6 +79,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_shell_reads_back_what_was_quoted(words in proptest::collection::vec("[^\\x00]*", 1..5)) {
+            let line = words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
+            let output = std::process::Command::new("/bin/sh")
+                .args(["-c", &format!("printf '%s\\0' {line}")])
+                .output()
+                .unwrap();
+            let read: Vec<_> = output.stdout.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+            let given: Vec<_> = words.iter().map(|word| word.as_bytes().to_vec()).chain([Vec::new()]).collect();
+            proptest::prop_assert_eq!(read, given);
+        }
+    }
+
     fn object(value: Value) -> Object {
         value.as_object().unwrap().clone()
     }

@@ -50,6 +50,10 @@ impl Users {
         } else {
             match &self.switch_to {
                 None => return Line { command: command.to_owned(), stdin: None },
+                Some(user) if self.is_root && !self.has_sudo => {
+                    let command = format!("runuser -u {} -- bash -c {}", quote(user), quote(command));
+                    return Line { command, stdin: None };
+                }
                 Some(user) => format!(" -H -u {}", quote(user)),
             }
         };
@@ -106,5 +110,8 @@ mod tests {
         assert_eq!(with_password.stdin.as_deref(), Some("pw\n\n"));
         let user_with_password = line(&other, false, Some("pw"));
         assert_eq!(user_with_password.command, format!("sudo -S -E -H -u stanley -- bash -c {inner}"));
+        let root = Users { is_root: true, has_sudo: false, ..other };
+        assert_eq!(line(&root, false, None).command, format!("runuser -u stanley -- bash -c {inner}"));
+        assert_eq!(line(&root, true, Some("pw")).command, format!("bash -c {inner}"));
     }
 }

@@ -228,6 +228,29 @@ impl Bed {
         (done.status, self.result(&done).await)
     }
 
+    /// Runs it to its end, which is heard of on the bus.
+    pub async fn finished(&self, action: &str, parameters: Value) {
+        let mut events = self.services.bus.subscribe(&[bus::Topic::Execution]);
+        let requested = self.request(action, parameters).await;
+        loop {
+            match events.next().await {
+                Some(bus::Received::Event(event)) => {
+                    if let bus::Event::Execution(_, execution) = event.as_ref()
+                        && execution.id == requested.id
+                        && execution.status.is_completed()
+                    {
+                        return;
+                    }
+                }
+                Some(bus::Received::Lost(_)) => {
+                    self.completed(requested.id).await;
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
     pub async fn result(&self, execution: &Execution) -> Value {
         match execution.result.clone() {
             None => Value::Null,
