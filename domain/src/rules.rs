@@ -4,6 +4,7 @@
 //! rule, enabled or not, uses it. Changes of the count alone are not announced: timers would restart.
 
 use bus::Change;
+use expr::criteria::CompiledCriteria;
 use model::schema::{MASK, mask};
 use model::trigger::parameters_hash;
 use model::{Action, Id, Invocation, Object, Rule, Tag, Trigger, TriggerType, Versioned};
@@ -133,7 +134,7 @@ fn lost_race(error: &StoreError) -> bool {
 }
 
 async fn check(services: &Services, input: &RuleInput) -> Result<(), DomainError> {
-    model::rule::check_criteria(&input.criteria).map_err(DomainError::Invalid)?;
+    CompiledCriteria::compile(&input.criteria).map_err(|error| DomainError::Invalid(error.0))?;
     if let Some(trigger_type) = services.catalog.trigger_type(&input.trigger_type).await? {
         check_parameters(services, &trigger_type, &input.trigger_parameters)?;
     }

@@ -39,10 +39,16 @@ fn content() -> Vec<Route> {
         Api GET "/actions/views/parameters/{ref}" [Permission("action_view")] actions::parameters;
         Api GET "/actions/views/entry_point/{ref}" [Permission("action_view")] actions::entry_point;
         Api GET "/actions/{ref}" [Permission("action_view")] actions::get;
+        Api POST "/actions" [Permission("action_create")] actions::change::create;
+        Api PUT "/actions/{ref}" [Permission("action_modify")] actions::change::update;
+        Api DELETE "/actions/{ref}" [Permission("action_delete")] actions::change::delete;
+        Api POST "/actions/{ref}/clone" [Permission("action_create")] actions::clone::clone;
 
         Api GET "/packs" [Permission("pack_list")] packs::list;
         Api GET "/packs/views/files/{ref}" [Permission("pack_view")] packs::files::all;
         Api GET "/packs/views/file/{ref}/{path...}" [Permission("pack_view")] packs::files::one;
+        Api POST "/packs/install" [Permission("pack_install")] packs::install::install;
+        Api POST "/packs/uninstall" [Permission("pack_uninstall")] packs::install::uninstall;
         Api GET "/packs/{ref}" [Permission("pack_view")] packs::get;
 
         Api GET "/runnertypes" [Permission("runner_type_list")] runner_types::list;
@@ -53,6 +59,11 @@ fn content() -> Vec<Route> {
         Api GET "/actionalias/{ref}" [Permission("action_alias_view")] simple::alias;
         Api GET "/sensortypes" [Permission("sensor_type_list")] simple::sensors;
         Api GET "/sensortypes/{ref}" [Permission("sensor_type_view")] simple::sensor;
+        Api PUT "/sensortypes/{ref}" [Permission("sensor_type_modify")] simple::update_sensor;
+        Api GET "/timers" [Permission("timer_list")] simple::timers;
+        Api GET "/timers/{ref}" [Permission("timer_view")] simple::timer;
+        Api GET "/configs" [Permission("pack_list")] simple::configs;
+        Api GET "/configs/{pack}" [Permission("pack_view")] simple::config;
         Api GET "/config_schemas" [Permission("pack_list")] simple::config_schemas;
         Api GET "/config_schemas/{pack}" [Permission("pack_view")] simple::config_schema;
 
@@ -60,6 +71,9 @@ fn content() -> Vec<Route> {
         Api GET "/policytypes/{ref}" [Permission("policy_type_view")] policies::get_type;
         Api GET "/policies" [Permission("policy_list")] policies::list;
         Api GET "/policies/{ref}" [Permission("policy_view")] policies::get;
+        Api POST "/policies" [Permission("policy_create")] policies::create;
+        Api PUT "/policies/{ref}" [Permission("policy_modify")] policies::update;
+        Api DELETE "/policies/{ref}" [Permission("policy_delete")] policies::delete;
     }
 }
 

@@ -55,63 +55,6 @@ pack_resource!(
     ]
 );
 
-/// Operators of criteria, in the order in which error texts list them (spec/rules.md §9).
-pub const OPERATORS: [&str; 33] = [
-    "matchwildcard",
-    "matchregex",
-    "regex",
-    "iregex",
-    "eq",
-    "equals",
-    "neq",
-    "nequals",
-    "ieq",
-    "iequals",
-    "contains",
-    "icontains",
-    "ncontains",
-    "incontains",
-    "startswith",
-    "istartswith",
-    "endswith",
-    "iendswith",
-    "lt",
-    "lessthan",
-    "gt",
-    "greaterthan",
-    "td_lt",
-    "timediff_lt",
-    "td_gt",
-    "timediff_gt",
-    "exists",
-    "nexists",
-    "inside",
-    "in",
-    "ninside",
-    "nin",
-    "search",
-];
-
-/// Whether every criterion names a known operator and a pattern; the error is what the API answers
-/// (spec/rules.md §6).
-pub fn check_criteria(criteria: &Object) -> Result<(), String> {
-    for (field, criterion) in criteria {
-        let operator = criterion.get("type").filter(|operator| !operator.is_null());
-        let Some(operator) = operator else {
-            return Err(format!("Operator not specified for field: {field}"));
-        };
-        let name = operator.as_str().map_or_else(|| operator.to_string(), str::to_owned);
-        if !OPERATORS.contains(&name.as_str()) {
-            let allowed = OPERATORS.map(|operator| format!("'{operator}'")).join(", ");
-            return Err(format!("For field: {field}, operator {name} not in list of allowed operators: [{allowed}]"));
-        }
-        if criterion.get("pattern").is_none_or(serde_json::Value::is_null) {
-            return Err(format!("For field: {field}, no pattern specified for operator {name}"));
-        }
-    }
-    Ok(())
-}
-
 /// The rule that was enforced, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnforcedRule {

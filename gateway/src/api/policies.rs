@@ -1,11 +1,15 @@
 //! Policies and their types (spec/api.md §7.12, spec/model.md §8.21).
 
-use model::{Id, Policy};
+use bus::Change;
+use model::schema::validate_parameters;
+use model::{Id, Policy, Versioned};
 use serde_json::{Value, json};
-use store::Order;
+use store::{Order, StoreExt};
 
+use super::{changed, refuse_system_pack};
 use crate::context::Ctx;
 use crate::http::list::{self, Attributes, Filter, ListSpec, Page, count_headers};
+use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
 const SPEC: ListSpec = ListSpec {
@@ -40,6 +44,79 @@ pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `GET /policies/{ref}`.
 pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     Reply::json(&ctx.by_ref::<Policy>(ctx.params.get("ref")).await?.to_api())
+}
+
+const BODY: Shape = Shape {
+    fields: &[
+        must("name", Kind::Text),
+        must("resource_ref", Kind::Text),
+        must("policy_type", Kind::Text),
+        may("id", Kind::Text),
+        may("ref", Kind::Text),
+        may("uid", Kind::Text),
+        may("pack", Kind::Text),
+        may("description", Kind::Text),
+        may("enabled", Kind::Boolean),
+        may("parameters", Kind::Object),
+        may("metadata_file", Kind::Text),
+    ],
+    closed: true,
+};
+
+/// The policy of a request body, checked against its type.
+fn parse(ctx: &Ctx, id: Id, default_pack: &str) -> Result<Policy, ApiError> {
+    let mut body = ctx.object(&BODY)?;
+    let name = body.take_text("name").unwrap_or_default();
+    let pack = body.take_text("pack").filter(|pack| !pack.is_empty()).unwrap_or_else(|| default_pack.to_owned());
+    refuse_system_pack(&pack)?;
+    let policy_type = body.take_text("policy_type").unwrap_or_default();
+    let Some(found) = types().into_iter().find(|found| found["ref"] == policy_type.as_str()) else {
+        return Err(ApiError::bad_request(format!("Referenced policy_type \"{policy_type}\" doesnt exist")));
+    };
+    let schemas = found["parameters"].as_object().cloned().unwrap_or_default();
+    let given = body.take_object("parameters").unwrap_or_default();
+    let parameters =
+        validate_parameters(&schemas, &given, false).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    Ok(Policy {
+        id,
+        uid: format!("policy:{pack}:{name}"),
+        reference: format!("{pack}.{name}"),
+        pack,
+        name,
+        description: body.take_text("description"),
+        enabled: body.take_bool("enabled").unwrap_or(true),
+        resource_ref: body.take_text("resource_ref").unwrap_or_default(),
+        policy_type,
+        parameters,
+        metadata_file: body.take_text("metadata_file").unwrap_or_default(),
+    })
+}
+
+/// `POST /policies`.
+pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    let policy = parse(&ctx, Id::fresh(ctx.services().now()), "default")?;
+    ctx.services().store.insert(&policy).await?;
+    changed::<Policy>(ctx.services(), Change::Create, policy.id, &policy.reference);
+    Reply::created(&policy.to_api())
+}
+
+/// `PUT /policies/{ref}`: replaces the whole policy.
+pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let old = ctx.by_ref::<Policy>(ctx.params.get("ref")).await?;
+    refuse_system_pack(&old.pack)?;
+    let doc = parse(&ctx, old.id, &old.pack)?;
+    let policy = ctx.services().store.update(Versioned { rev: old.rev, doc }).await?;
+    changed::<Policy>(ctx.services(), Change::Update, policy.id, &policy.reference);
+    Reply::json(&policy.to_api())
+}
+
+/// `DELETE /policies/{ref}`.
+pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
+    let policy = ctx.by_ref::<Policy>(ctx.params.get("ref")).await?;
+    refuse_system_pack(&policy.pack)?;
+    ctx.services().store.remove::<Policy>(policy.id).await?;
+    changed::<Policy>(ctx.services(), Change::Delete, policy.id, &policy.reference);
+    Ok(Reply::no_content())
 }
 
 /// The policy types, which nobody changes.
@@ -83,8 +160,8 @@ fn types() -> Vec<Value> {
                 "threshold": threshold,
                 "attributes": {
                     "type": "array",
-                    "required": true,
-                    "items": {"type": "string"},
+                    "uniqueItems": true,
+                    "items": {"type": "string", "minLength": 1},
                     "description": "The list of attributes.",
                 },
             }),
@@ -112,7 +189,6 @@ fn types() -> Vec<Value> {
                     "type": "number",
                     "minimum": 0,
                     "maximum": 120,
-                    "default": 0,
                     "required": false,
                     "description": "How long to wait before retrying an execution (in seconds).",
                 },

@@ -1,10 +1,14 @@
-//! Resources that are only listed and read here: aliases, sensor types, configuration schemas.
+//! Resources that are mostly listed and read here: aliases, sensor types, timers, configurations and their schemas.
 
-use model::{ActionAlias, ConfigSchema, SensorType};
+use bus::Change;
+use model::{ActionAlias, Config, ConfigSchema, Object, SensorType, Trigger};
+use serde_json::{Value, json};
 use store::{Order, Query as Find, StoreExt};
 
+use super::{changed, refuse_system_pack};
 use crate::context::Ctx;
 use crate::http::list::{self, Attributes, Filter, ListSpec};
+use crate::http::shape::{Kind, Shape, Take, may};
 use crate::http::{ApiError, Reply};
 
 const ALIASES: ListSpec = ListSpec {
@@ -77,6 +81,90 @@ pub async fn sensors(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `GET /sensortypes/{ref}`.
 pub async fn sensor(ctx: Ctx) -> Result<Reply, ApiError> {
     Reply::json(&ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?.to_api())
+}
+
+const SENSOR_BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };
+
+/// `PUT /sensortypes/{ref}`: only `enabled` is taken; without it the sensor is disabled.
+pub async fn update_sensor(ctx: Ctx) -> Result<Reply, ApiError> {
+    let mut body = ctx.object(&SENSOR_BODY)?;
+    let mut sensor = ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?;
+    refuse_system_pack(&sensor.pack)?;
+    sensor.doc.enabled = body.take_bool("enabled").unwrap_or(false);
+    let sensor = ctx.services().store.update(sensor).await?;
+    changed::<SensorType>(ctx.services(), Change::Update, sensor.id, &sensor.reference);
+    Reply::json(&sensor.to_api())
+}
+
+const TIMER_TYPES: [&str; 3] = ["core.st2.IntervalTimer", "core.st2.DateTimer", "core.st2.CronTimer"];
+
+/// `GET /timers`: the triggers of the timer types.
+pub async fn timers(ctx: Ctx) -> Result<Reply, ApiError> {
+    let wanted = ctx.query.text("timer_type");
+    if let Some(timer_type) = wanted
+        && !TIMER_TYPES.contains(&timer_type)
+    {
+        let fault = format!("Timer type must be one of {}, not \"{timer_type}\".", TIMER_TYPES.join(", "));
+        return Err(ApiError::bad_request(fault));
+    }
+    let mut timers = Vec::new();
+    for timer_type in TIMER_TYPES.into_iter().filter(|timer_type| wanted.is_none_or(|wanted| wanted == *timer_type)) {
+        let triggers = ctx.services().catalog.triggers_of_type(timer_type).await?;
+        timers.extend(triggers.iter().map(|trigger| trigger.to_api()));
+    }
+    Reply::json(&timers)
+}
+
+/// `GET /timers/{ref or id}`.
+pub async fn timer(ctx: Ctx) -> Result<Reply, ApiError> {
+    let text = ctx.params.get("ref");
+    let trigger = ctx.by_ref::<Trigger>(text).await?;
+    if !TIMER_TYPES.contains(&trigger.type_ref.as_str()) {
+        return Err(ApiError::unknown_ref(text));
+    }
+    Reply::json(&trigger.to_api())
+}
+
+const CONFIGS: ListSpec = ListSpec {
+    default_limit: Some(100),
+    filters: &[],
+    sortable: &[("pack", "pack")],
+    order: &[Order::Asc("pack")],
+    attributes: Attributes::plain(&["id", "pack", "values"]),
+    offset: true,
+};
+
+/// Secret values masked as the pack's schema says.
+async fn show_config(ctx: &Ctx, config: &Config) -> Result<Object, ApiError> {
+    let mut object = config.to_api();
+    if !ctx.show_secrets()? && ctx.services().settings.mask_secrets {
+        let schema = ctx.services().catalog.config_schema(&config.pack).await?;
+        let properties = schema.map(|schema| schema.attributes.clone()).unwrap_or_default();
+        let schema = json!({"type": "object", "properties": properties});
+        let values = model::schema::mask(&schema, &Value::Object(config.values.clone()));
+        object.insert("values".to_owned(), values);
+    }
+    Ok(object)
+}
+
+/// `GET /configs`.
+pub async fn configs(ctx: Ctx) -> Result<Reply, ApiError> {
+    let list = CONFIGS.parse(&ctx)?;
+    let (rows, total) = list.fetch::<Config>(&ctx).await?;
+    let mut items = Vec::with_capacity(rows.len());
+    for row in &rows {
+        items.push(show_config(&ctx, row).await?);
+    }
+    list.reply(items, total)
+}
+
+/// `GET /configs/{pack}`.
+pub async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
+    let pack = ctx.params.get("pack");
+    match ctx.services().store.first::<Config>(&Find::eq("pack", pack)).await? {
+        Some(config) => Reply::json(&show_config(&ctx, &config).await?),
+        None => Err(ApiError::not_found(format!("Unable to identify resource with pack_ref \"{pack}\"."))),
+    }
 }
 
 const SCHEMAS: ListSpec = ListSpec {

@@ -16,9 +16,13 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("auth/028-api-both-token-and-key", "the same"),
     ("auth/030-api-expired-token", "the same"),
     ("rules/027-create-cron-bad", "the cron parser's text is its own"),
-    ("packs/010-views-file", "the recorded files are not here: covered by the file tests"),
-    ("packs/011-views-file-icon", "the same"),
-    ("packs/013-views-file-traversal", "the same"),
+    ("aliases/019-execute-name-only-get", "no alias was executed"),
+    ("actions/034-create-unknown-runner", "without the pointer to upgrade notes"),
+    ("packs/011-views-file-icon", "the recorded pack is not here"),
+    ("packs/024-install-local", "the packs pack's actions are not here"),
+    ("packs/025-install-execution", "the same"),
+    ("packs/026-uninstall-unknown", "the same"),
+    ("packs/027-uninstall-execution", "the same"),
     ("ruleenforcements/005-get", "no rules engine runs here"),
     ("ruleenforcements/007-views-get", "the same"),
     ("sensors/005-get", "the recorded server's sensor is not shown whole before"),
@@ -49,6 +53,7 @@ const LATER: &[(&str, &str)] = &[
     ("DELETE", "/v1/actionalias"),
     ("GET", "/v1/actionalias/help"),
     ("GET", "/v1/traces"),
+    ("POST", "/v1/packs/register"),
     ("GET", "/v1/packs/index"),
     ("POST", "/v1/packs/index"),
 ];
@@ -72,7 +77,23 @@ async fn recorded_exchanges_are_answered_alike() {
     let server = Server::start().await;
     seed(&server, &golden).await;
     let mut replay = Replay { server, ids: BTreeMap::new(), problems: Vec::new(), compared: 0 };
-    for group in ["auth", "root", "apikeys", "rules", "triggers", "webhooks", "keys", "runnertypes", "actions", "packs", "ruleenforcements", "policies", "pagination", "aliases", "sensors"] {
+    for group in [
+        "auth",
+        "root",
+        "apikeys",
+        "rules",
+        "triggers",
+        "webhooks",
+        "keys",
+        "runnertypes",
+        "actions",
+        "packs",
+        "ruleenforcements",
+        "policies",
+        "pagination",
+        "aliases",
+        "sensors",
+    ] {
         replay.group(&golden, group).await;
     }
     println!("{} exchanges compared", replay.compared);
@@ -103,7 +124,8 @@ impl Replay {
                 text = text.replace(theirs, ours);
             }
         }
-        text.replace("<st2admin token>", &self.server.token)
+        let packs = self.server.dir.path().join("packs").display().to_string();
+        text.replace("<st2admin token>", &self.server.token).replace("/opt/stackstorm/packs", &packs)
     }
 
     async fn one(&mut self, name: &str, recording: &Recording) {
@@ -142,6 +164,8 @@ impl Replay {
         self.compare("", &recording.body, &body, &mut differences);
         // The recorded uid had lost the key's hash.
         differences.retain(|text| !bogus_uid || !text.starts_with(".uid"));
+        // Actions made without an output schema get the defaults of its meta-schema there, which say nothing.
+        differences.retain(|text| !text.starts_with(".output_schema."));
         self.compare_headers(recording, &ours.headers, &mut differences);
         self.problems.extend(differences.into_iter().map(|text| format!("{name}: {text}")));
     }

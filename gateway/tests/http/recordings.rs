@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::{
-    Action, ActionAlias, ConfigSchema, Pack, Policy, Resource, Rule, RunnerType, Timestamp, Trigger, TriggerType,
+    Action, ActionAlias, ConfigSchema, Pack, Policy, Resource, Rule, RunnerType, SensorType, Timestamp, Trigger,
+    TriggerType,
 };
 use serde_json::{Value, json};
 
@@ -54,6 +55,12 @@ pub fn read(dir: &Path) -> Vec<Recording> {
 
 /// Puts into the store what the recorded server had registered: every complete resource that an answer shows.
 pub async fn seed(server: &Server, golden: &Path) {
+    let packs = server.dir.path().join("packs");
+    copy(&golden.join("../golden-pack"), &packs.join("golden"));
+    for pack in ["core", "default"] {
+        std::fs::create_dir_all(packs.join(pack).join("actions")).unwrap();
+    }
+    std::fs::write(packs.join("core/pack.yaml"), "name: core\n").unwrap();
     let mut found: BTreeMap<String, Value> = BTreeMap::new();
     for group in std::fs::read_dir(golden).unwrap() {
         let group = group.unwrap().path();
@@ -75,6 +82,7 @@ pub async fn seed(server: &Server, golden: &Path) {
             "runner_type" => put::<RunnerType>(server, value).await,
             "pack" => put::<Pack>(server, value).await,
             "trigger_type" => put::<TriggerType>(server, value).await,
+            "sensor_type" => put::<SensorType>(server, value).await,
             "action" if registered => put::<Action>(server, value).await,
             "action_alias" if registered => put::<ActionAlias>(server, value).await,
             "policy" if registered => put::<Policy>(server, value).await,
@@ -102,6 +110,19 @@ pub async fn seed(server: &Server, golden: &Path) {
     put::<TriggerType>(server, &timer).await;
     let schema = json!({"id": "6b039124739776985d5b6bd0", "pack": "golden", "attributes": {}});
     put::<ConfigSchema>(server, &schema).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 async fn put<T: Resource>(server: &Server, value: &Value) {

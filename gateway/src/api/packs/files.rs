@@ -20,7 +20,7 @@ pub struct File {
 }
 
 /// The pack's directory: where it was registered from, else below one of the configured directories.
-async fn directory(ctx: &Ctx, pack: &str) -> Result<Option<PathBuf>, ApiError> {
+pub async fn directory(ctx: &Ctx, pack: &str) -> Result<Option<PathBuf>, ApiError> {
     let registered = super::find(ctx, pack).await?.and_then(|pack| pack.doc.path).map(PathBuf::from);
     let settings = &ctx.services().settings;
     let reference = Path::new(pack);
@@ -38,24 +38,79 @@ async fn directory(ctx: &Ctx, pack: &str) -> Result<Option<PathBuf>, ApiError> {
 pub async fn locate(ctx: &Ctx, pack: &str, file: &str) -> Result<PathBuf, ApiError> {
     let missing = || ApiError::not_found(format!("File \"{file}\" not found"));
     let root = directory(ctx, pack).await?.ok_or_else(missing)?;
-    let refused = || {
-        ApiError::bad_request(format!(
-            "Invalid file path: \"{file}\". File path needs to be relative to the pack directory ({}). \
-             For example \"my_action.py\".",
-            root.display()
-        ))
-    };
-    let relative = Path::new(file);
-    let inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !inside || file.contains('\0') {
-        return Err(refused());
+    if !is_plain(file) {
+        return Err(refused(&root, file));
     }
     let real_root = tokio::fs::canonicalize(&root).await.map_err(|_| missing())?;
-    let real = tokio::fs::canonicalize(root.join(relative)).await.map_err(|_| missing())?;
+    let real = tokio::fs::canonicalize(root.join(file)).await.map_err(|_| missing())?;
     if !real.starts_with(&real_root) {
-        return Err(refused());
+        return Err(refused(&root, file));
     }
     Ok(real)
+}
+
+/// Relative, without a step upwards.
+fn is_plain(file: &str) -> bool {
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    !file.is_empty() && !file.contains('\0') && Path::new(file).components().all(inside)
+}
+
+fn refused(root: &Path, file: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "Invalid file path: \"{file}\". File path needs to be relative to the pack directory ({}). \
+         For example \"my_action.py\".",
+        root.display()
+    ))
+}
+
+/// Where a file of a pack is to be written; its directory is made. Nothing outside of the pack is ever written.
+pub async fn place(ctx: &Ctx, pack: &str, file: &str) -> Result<PathBuf, ApiError> {
+    let Some(root) = directory(ctx, pack).await? else {
+        return Err(ApiError::bad_request(format!("Directory for pack \"{pack}\" doesn't exist")));
+    };
+    let path = root.join(file);
+    let (Some(parent), true) = (path.parent(), is_plain(file) && path.file_name().is_some()) else {
+        return Err(refused(&root, file));
+    };
+    let failed = |error: std::io::Error| not_written(file, &error);
+    // The part of the path that is there must not lead out of the pack before more of it is made.
+    let real_root = tokio::fs::canonicalize(&root).await.map_err(failed)?;
+    let mut present = parent;
+    while tokio::fs::symlink_metadata(present).await.is_err() {
+        present = present.parent().ok_or_else(|| refused(&root, file))?;
+    }
+    let real = tokio::fs::canonicalize(present).await.map_err(failed)?;
+    let is_link = tokio::fs::symlink_metadata(&path).await.is_ok_and(|meta| meta.is_symlink());
+    if !real.starts_with(&real_root) || is_link {
+        return Err(refused(&root, file));
+    }
+    tokio::fs::create_dir_all(parent).await.map_err(failed)?;
+    Ok(path)
+}
+
+fn not_written(file: &str, error: &std::io::Error) -> ApiError {
+    let status = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
+        _ => StatusCode::FORBIDDEN,
+    };
+    ApiError { detail: Some(error.to_string()), ..ApiError::new(status, format!("File \"{file}\" can't be written")) }
+}
+
+/// Replaces a file as a whole.
+pub async fn write(path: &Path, bytes: &[u8], shown: &str) -> Result<(), ApiError> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".new-{}", uuid::Uuid::new_v4().simple()));
+    let draft = PathBuf::from(draft);
+    let written = async {
+        tokio::fs::write(&draft, bytes).await?;
+        tokio::fs::rename(&draft, path).await
+    };
+    if let Err(error) = written.await {
+        // Nothing of a failed attempt stays.
+        drop(tokio::fs::remove_file(&draft).await);
+        return Err(not_written(shown, &error));
+    }
+    Ok(())
 }
 
 /// Reads a regular file of at most `max` bytes.

@@ -1,5 +1,8 @@
 //! Actions and their views (spec/api.md §7.1).
 
+pub mod change;
+pub mod clone;
+
 use domain::Services;
 use model::{Action, Object};
 use serde_json::{Value, json};
