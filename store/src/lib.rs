@@ -7,6 +7,8 @@
 //! The store is the truth (DESIGN §2 rule 1): nothing is acknowledged to a client before [`Store::commit`] returned.
 
 pub mod batch;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod error;
 pub mod limits;
 pub mod port;
