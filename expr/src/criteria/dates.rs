@@ -149,12 +149,12 @@ impl Guess {
     fn take(&mut self, word: &str) -> Option<bool> {
         let lower = word.trim_end_matches('.').to_ascii_lowercase();
         let names =
-            |name: &&str| lower.len() >= 3 && (name.starts_with(&lower) || (*name == "september" && lower == "sept"));
-        if let Some(month) = MONTHS.iter().position(|name| names(&name)) {
+            |name: &str| lower.len() >= 3 && (name.starts_with(&lower) || (name == "september" && lower == "sept"));
+        if let Some(month) = MONTHS.iter().position(|name| names(name)) {
             self.month = Some(u32::try_from(month).ok()? + 1);
             return Some(true);
         }
-        if DAYS.iter().any(|name| names(&name)) || matches!(lower.as_str(), "at" | "on" | "and" | "of" | "t") {
+        if DAYS.iter().any(|name| names(name)) || matches!(lower.as_str(), "at" | "on" | "and" | "of" | "t") {
             return Some(false);
         }
         if lower == "am" || lower == "pm" {

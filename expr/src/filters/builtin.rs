@@ -1,10 +1,13 @@
 //! Jinja2's own filters where the engine's differ or are missing.
 
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
+use model::python;
+
+use super::data::sorted;
 use super::{argument, failed};
-use crate::jinja::values::{input, text};
+use crate::jinja::values::{from_jinja, input, text};
 
 /// Widest result of `center`.
 const MAX_WIDTH: usize = 1 << 16;
@@ -15,6 +18,15 @@ pub(super) fn register(env: &mut Environment<'_>) {
     env.add_filter("string", |value: &Value| input(value));
     env.add_filter("center", center);
     env.add_filter("percent_format", percent_format);
+    env.add_filter("default", default);
+    env.add_filter("d", default);
+    env.add_filter("e", escape);
+    env.add_filter("escape", escape);
+    env.add_filter("forceescape", escape);
+    env.add_filter("truncate", truncate);
+    env.add_filter("wordwrap", wordwrap);
+    env.add_filter("pprint", |value: &Value| from_jinja(value).map(|value| python::repr(&sorted(value))));
+    env.add_test("callable", |value: &Value| matches!(value.kind(), ValueKind::Plain));
     env.add_filter("wordcount", |value: &Value| input(value).map(|text| words(&text)));
 }
 
@@ -68,23 +80,137 @@ fn center(value: &Value, width: Option<usize>) -> Result<String, Error> {
     Ok(format!("{}{text}{}", " ".repeat(left), " ".repeat(missing - left)))
 }
 
+/// Given by position or as `boolean`.
+fn default(value: &Value, other: Option<Value>, boolean: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    let other = argument(other, &kwargs, "default_value")?.unwrap_or_else(|| Value::from(""));
+    let falsy_too = argument(boolean, &kwargs, "boolean")?.is_some_and(|flag| flag.is_true());
+    kwargs.assert_all_used()?;
+    Ok(if value.is_undefined() || (falsy_too && !value.is_true()) { other } else { value.clone() })
+}
+
+/// Nothing is escaped by itself, so "safe" texts are texts like any other.
+fn escape(value: &Value) -> Result<String, Error> {
+    let mut out = String::new();
+    for c in input(value)?.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            c => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+fn truncate(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
+    let text = input(value)?;
+    let given = |at: usize, name: &str| argument(args.get(at).cloned(), &kwargs, name);
+    let number = |value: Option<Value>, default| value.and_then(|value| value.as_usize()).unwrap_or(default);
+    let length = number(given(0, "length")?, 255);
+    let kill_words = given(1, "killwords")?.is_some_and(|flag| flag.is_true());
+    let end = given(2, "end")?.map_or_else(|| "...".to_owned(), |end| crate::jinja::values::text(&end));
+    let leeway = number(given(3, "leeway")?.filter(|leeway| !leeway.is_none()), 5);
+    kwargs.assert_all_used()?;
+    let end_length = end.chars().count();
+    if length < end_length {
+        return Err(failed(format!("expected length >= {end_length}, got {length}")));
+    }
+    if text.chars().count() <= length.saturating_add(leeway) {
+        return Ok(text);
+    }
+    let cut: String = text.chars().take(length - end_length).collect();
+    let kept = if kill_words { cut.as_str() } else { cut.rsplit_once(' ').map_or(cut.as_str(), |(kept, _)| kept) };
+    Ok(format!("{kept}{end}"))
+}
+
+/// Lines of at most `width` characters; longer words are broken.
+fn wordwrap(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
+    let text = input(value)?;
+    let given = |at: usize, name: &str| argument(args.get(at).cloned(), &kwargs, name);
+    let width = given(0, "width")?.and_then(|width| width.as_usize()).unwrap_or(79).max(1);
+    let break_long = given(1, "break_long_words")?.is_none_or(|flag| flag.is_true());
+    let separator = given(2, "wrapstring")?.filter(|given| !given.is_none());
+    let separator = separator.map_or_else(|| "\n".to_owned(), |separator| crate::jinja::values::text(&separator));
+    kwargs.assert_all_used()?;
+    let lines = text.lines().map(|line| wrap_line(line, width, break_long).join(&separator));
+    Ok(lines.collect::<Vec<_>>().join(&separator))
+}
+
+fn wrap_line(line: &str, width: usize, break_long: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut current = String::new();
+    let mut used = 0;
+    for word in line.split(' ') {
+        let mut word = word.to_owned();
+        let mut length = word.chars().count();
+        if used > 0 && used + 1 + length <= width {
+            current.push(' ');
+            current.push_str(&word);
+            used += 1 + length;
+            continue;
+        }
+        if used > 0 {
+            lines.push(std::mem::take(&mut current));
+        }
+        while break_long && length > width {
+            lines.push(word.chars().take(width).collect());
+            word = word.chars().skip(width).collect();
+            length -= width;
+        }
+        current = word;
+        used = length;
+    }
+    lines.push(current);
+    lines
+}
+
 /// `'…' % operand`.
 fn percent_format(state: &mut State<'_, '_>, format: &Value, operand: &Value) -> Result<Value, Error> {
-    let mut args = vec![format.clone()];
-    match operand.kind() {
-        ValueKind::Seq if operand.is_tuple() => args.extend(operand.try_iter()?),
+    let mut format = input(format)?;
+    let mut args = match operand.kind() {
+        ValueKind::Seq if operand.is_tuple() => operand.try_iter()?.collect(),
         ValueKind::Map => {
             let pairs = operand.try_iter()?.map(|key| {
                 let value = operand.get_item(&key).unwrap_or_default();
-                (text(&key), value)
+                (crate::jinja::values::text(&key), value)
             });
-            args.push(Value::from(Kwargs::from_iter(pairs)));
+            vec![Value::from(Kwargs::from_iter(pairs))]
         }
-        // Containers are printed as Python prints them.
-        ValueKind::Seq => args.push(Value::from(text(operand))),
-        _ => args.push(operand.clone()),
+        _ => vec![operand.clone()],
+    };
+    let conversions = conversions(&format);
+    for ((at, conversion), arg) in conversions.iter().zip(&mut args) {
+        match conversion {
+            // Python's `repr` is a text like any other.
+            'r' => {
+                format.replace_range(*at..at + 1, "s");
+                *arg = Value::from(python::repr(&from_jinja(arg)?));
+            }
+            's' if !arg.is_kwargs() => *arg = Value::from(input(arg)?),
+            _ => {}
+        }
     }
+    args.insert(0, Value::from(format));
     state.apply_filter("format", &args)
+}
+
+/// Letters of the conversions in a format, and where they stand.
+fn conversions(format: &str) -> Vec<(usize, char)> {
+    let mut found = Vec::new();
+    let mut chars = format.char_indices();
+    while let Some((_, c)) = chars.next() {
+        if c != '%' {
+            continue;
+        }
+        if let Some((at, letter)) = chars.find(|(_, c)| c.is_ascii_alphabetic() || *c == '%')
+            && letter != '%'
+        {
+            found.push((at, letter));
+        }
+    }
+    found
 }
 
 fn words(text: &str) -> usize {

@@ -174,7 +174,8 @@ fn to_yaml_string(
     Ok(model::yaml::dump(&sorted(from_jinja(value)?)))
 }
 
-fn sorted(value: Json) -> Json {
+/// Objects with their keys in order.
+pub(super) fn sorted(value: Json) -> Json {
     match value {
         Json::Array(items) => Json::Array(items.into_iter().map(sorted).collect()),
         Json::Object(fields) => {

@@ -2,6 +2,7 @@
 
 mod builtin;
 mod data;
+mod methods;
 mod regexes;
 mod text;
 mod versions;
@@ -10,6 +11,7 @@ use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 pub(crate) use data::dumps;
+pub(crate) use methods::call_method;
 pub(crate) use text::MAGIC_NONE;
 
 /// Adds everything to an environment.

@@ -9,7 +9,7 @@ use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value as Jinja
 use parking_lot::RwLock;
 
 use super::datastore::{Keys, Next};
-use super::{KeySource, RenderError, errors, percent, values};
+use super::{KeySource, RenderError, errors, percent, slices, values};
 
 /// Instructions and 64-byte steps of output that one rendering may take.
 const FUEL: u64 = 500_000;
@@ -26,7 +26,7 @@ const TEMPLATE: &str = "template";
 static BASE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
     minijinja_contrib::add_to_environment(&mut env);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    env.set_unknown_method_callback(crate::filters::call_method);
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_debug(true);
@@ -59,6 +59,8 @@ pub(crate) struct Compiled {
     expression: Option<minijinja::Expression<'static, 'static>>,
     /// Variables that it takes from its context.
     names: Vec<String>,
+    /// Words that may be variables too.
+    candidates: Vec<String>,
     key_paths: Arc<[String]>,
     asks_keys: bool,
 }
@@ -110,13 +112,20 @@ impl Compiled {
         } else {
             Arc::default()
         };
-        Ok(Self { env, expression, names, key_paths, asks_keys })
+        let mut candidates = slices::candidates(&source);
+        candidates.retain(|word| names.binary_search(word).is_err());
+        Ok(Self { env, expression, names, candidates, key_paths, asks_keys })
     }
 
     /// Variables that the template takes from its context; those that the engine itself has are left out.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let globals = |name: &str| BASE.globals().any(|(global, _)| global == name);
         self.names.iter().map(String::as_str).filter(move |name| !globals(name))
+    }
+
+    /// Words that are variables of the template if its context has them.
+    pub(crate) fn candidates(&self) -> &[String] {
+        &self.candidates
     }
 
     pub(crate) fn text(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
@@ -144,7 +153,7 @@ impl Compiled {
 
     fn root(&self, scope: &Scope<'_>, keys: Option<&Arc<Keys>>) -> Jinja {
         let mut vars = Vec::with_capacity(self.names.len() + 1);
-        for name in &self.names {
+        for name in self.names.iter().chain(&self.candidates) {
             if let Some(value) = (scope.lookup)(name) {
                 vars.push((name.clone(), value));
             } else if let Some(keys) = keys {

@@ -29,6 +29,23 @@ pub(super) fn message(error: &Error, evaluate: impl Fn(&str) -> Option<Jinja>) -
                 return format!("No test named '{name}'.");
             }
         }
+        ErrorKind::UnknownFunction => {
+            if let Some(name) = detail.strip_suffix(" is unknown") {
+                return format!("'{name}' is undefined");
+            }
+        }
+        ErrorKind::UnknownMethod => {
+            if let Some((owner, name)) = detail.split_once(" has no method named ") {
+                let owner = match owner {
+                    "string" => "str",
+                    "sequence" => "list",
+                    "number" => "int",
+                    "map" => "dict",
+                    other => other,
+                };
+                return format!("'{owner} object' has no attribute '{name}'");
+            }
+        }
         _ => {}
     }
     let text = if detail.is_empty() { error.kind().to_string() } else { detail.to_owned() };

@@ -7,6 +7,7 @@ mod datastore;
 mod engine;
 mod errors;
 mod percent;
+mod slices;
 pub(crate) mod values;
 
 use std::fmt::Debug;

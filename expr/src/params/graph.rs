@@ -38,11 +38,20 @@ pub(super) struct Graph<'v> {
     nodes: Vec<Node<'v>>,
     /// A template that could not be compiled for another reason than its syntax.
     failure: Option<ParamError>,
+    /// Words in templates, with the node that uses them, which count if there is such a node.
+    candidates: Vec<(String, usize)>,
 }
 
 impl<'v> Graph<'v> {
     pub(super) fn new(context: &'v Context<'v>) -> Self {
-        let mut graph = Self { context, names: Vec::new(), index: HashMap::new(), nodes: Vec::new(), failure: None };
+        let mut graph = Self {
+            context,
+            names: Vec::new(),
+            index: HashMap::new(),
+            nodes: Vec::new(),
+            failure: None,
+            candidates: Vec::new(),
+        };
         let datastore = graph.node("st2kv");
         graph.nodes[datastore].exists = true;
         for (name, value) in context.vars {
@@ -74,14 +83,19 @@ impl<'v> Graph<'v> {
             return;
         };
         let index = self.node(name);
+        self.candidates.extend(compiled.candidates().iter().map(|word| (word.clone(), index)));
         self.nodes[index].template = Some(Template { compiled, container: !value.is_string() });
         for used in used {
             let source = self.node(&used);
-            // A second template of the same node (a default) may use the same name again.
-            if !self.nodes[source].users.contains(&index) {
-                self.nodes[source].users.push(index);
-                self.nodes[index].uses += 1;
-            }
+            self.connect(source, index);
+        }
+    }
+
+    /// A second template of the same node (a default) may use the same name again.
+    fn connect(&mut self, source: usize, user: usize) {
+        if !self.nodes[source].users.contains(&user) {
+            self.nodes[source].users.push(user);
+            self.nodes[user].uses += 1;
         }
     }
 
@@ -124,13 +138,18 @@ impl<'v> Graph<'v> {
     }
 
     /// Values of all nodes but `st2kv`, each after those it uses.
-    pub(super) fn resolve(self) -> Result<Object, ParamError> {
+    pub(super) fn resolve(mut self) -> Result<Object, ParamError> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
         for (name, node) in self.names.iter().zip(&self.nodes) {
             if node.value.is_none() && node.template.is_none() && !node.exists {
                 return Err(ParamError::Invalid(format!("Dependency unsatisfied in variable \"{name}\"")));
+            }
+        }
+        for (word, user) in std::mem::take(&mut self.candidates) {
+            if let Some(source) = self.index.get(&word).copied().filter(|source| *source != user) {
+                self.connect(source, user);
             }
         }
         let order = self.order()?;
