@@ -34,17 +34,13 @@ impl Readiness for NodeReady {
         let (store, bus, raft) =
             tokio::join!(timeout(DEADLINE, store), timeout(DEADLINE, bus), timeout(DEADLINE, raft));
         let late = |_| Err(format!("no answer within {DEADLINE:?}"));
-        [
-            ("store", store.unwrap_or_else(late)),
-            ("bus", bus.unwrap_or_else(late)),
-            ("raft", raft.unwrap_or_else(late)),
-        ]
-        .into_iter()
-        .map(|(name, state)| Dependency {
-            name: name.to_owned(),
-            ready: state.is_ok(),
-            detail: state.err().unwrap_or_else(|| "ok".to_owned()),
-        })
-        .collect()
+        [("store", store.unwrap_or_else(late)), ("bus", bus.unwrap_or_else(late)), ("raft", raft.unwrap_or_else(late))]
+            .into_iter()
+            .map(|(name, state)| Dependency {
+                name: name.to_owned(),
+                ready: state.is_ok(),
+                detail: state.err().unwrap_or_else(|| "ok".to_owned()),
+            })
+            .collect()
     }
 }

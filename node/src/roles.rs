@@ -147,7 +147,21 @@ impl Roles {
     }
 }
 
-fn start_schedulers(_wiring: &Wiring<'_>, _intake: &mut Stage, _deciders: &mut Stage, _after: &mut Stage) {}
+fn start_schedulers(wiring: &Wiring<'_>, _intake: &mut Stage, deciders: &mut Stage, _after: &mut Stage) {
+    let services = (*wiring.services).clone();
+    let cancel = deciders.cancel.clone();
+    deciders.spawn("scheduler", async move {
+        let mut jobs = services.bus.consume(bus::Queue::Schedule, 64).await?;
+        loop {
+            let delivery = tokio::select! { () = cancel.cancelled() => return Ok(()), next = jobs.next() => next };
+            let Some(delivery) = delivery else { return Ok(()) };
+            if let bus::Job::Execution { hint: Some(execution), .. } = &delivery.job {
+                domain::executions::release(&services, execution.clone()).await;
+            }
+            delivery.ack();
+        }
+    });
+}
 
 fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> RunnerOptions {
     RunnerOptions {
@@ -157,11 +171,7 @@ fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> Runne
         drain_limit: config.node.stop_timeout.0,
         output_limit: config.runners.max_output_size,
         token_ttl: config.auth.service_token_ttl.0,
-        python: PythonOptions {
-            interpreter: config.runners.python.clone(),
-            sdk_path: sdk,
-            ..PythonOptions::default()
-        },
+        python: PythonOptions { interpreter: config.runners.python.clone(), sdk_path: sdk, ..PythonOptions::default() },
         ..RunnerOptions::default()
     }
 }

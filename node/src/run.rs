@@ -42,7 +42,7 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let tokens = ActionTokens::open(&data.root.join("action-token-secret"))?;
     let readiness = Arc::new(NodeReady::new(services.clone(), membership.clone()));
     let wiring = Wiring { config: &config, services: &services, membership: &membership, data: &data };
-    let roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness, sdk)?;
+    let mut roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness, sdk)?;
     addresses.write(&data.root)?;
     tracing::info!(data_dir = %data.root.display(), %addresses, "the node is ready");
 
