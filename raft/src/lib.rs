@@ -1,1 +1,31 @@
-//! (being written)
+//! The consensus group: who is in it, who does which duty, and what all nodes agree on (DESIGN §4).
+//!
+//! One [`Group`] per node. A single box is a group of one: the same log, the same state machine, the same leases.
+//!
+//! * [`state`]: the replicated state as a pure machine, `apply(command) -> (response, events)`: sessions, duties,
+//!   permits, content revision.
+//! * [`storage`]: log, vote and snapshots in one redb file, written by one thread with group commit.
+//! * [`group`]: the handle and its tasks: keep a session, publish leases, expire silent sessions, reopen after a
+//!   storage failure.
+//! * [`identity`]: which node of which cluster a data directory belongs to.
+//!
+//! How a right is held: a node registers a **session** (a log entry; its epoch is higher than any before). The state
+//! machine gives duties to sessions. The node renews by asking the leader, which confirms its leadership and moves the
+//! session's deadline by its own clock; that writes nothing. The node may use its duties until *when it sent the last
+//! accepted renewal + lease − margin*; the leader ends the session (a log entry) no earlier than lease after it
+//! *accepted* it, and a new leader starts every deadline anew. So the old holder stops before the next one begins.
+//!
+//! openraft and redb appear in no public signature: callers compile without them.
+
+pub mod error;
+pub mod group;
+pub mod identity;
+mod network;
+pub mod options;
+pub mod state;
+mod storage;
+mod types;
+
+pub use error::RaftError;
+pub use group::{Content, DutyStatus, Group, Permit, SessionStatus, Status};
+pub use options::Options;

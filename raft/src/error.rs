@@ -1,0 +1,45 @@
+//! What can go wrong with the group, as callers see it.
+
+use std::path::PathBuf;
+
+use crate::state::Refusal;
+
+/// An error of the consensus group. [`RaftError::is_retryable`] tells whether the same call can succeed later.
+#[derive(Debug, thiserror::Error)]
+pub enum RaftError {
+    /// An option is out of its range.
+    #[error("raft option '{name}': {reason}")]
+    Option { name: &'static str, reason: String },
+    /// The data directory belongs to another node or cluster, or its identity can't be read.
+    #[error("{path}: {reason}", path = path.display())]
+    Identity { path: PathBuf, reason: String },
+    /// The log can't be read or written (full disk, I/O error, damaged file, file in use).
+    #[error("raft storage: {0}")]
+    Storage(String),
+    /// This node doesn't lead and the call must go to the leader, if one is known.
+    #[error("not the leader{}", leader.as_ref().map(|name| format!(", the leader is {name}")).unwrap_or_default())]
+    NotLeader { leader: Option<String> },
+    /// No answer in time. The command may or may not have been applied; every command can be repeated safely.
+    #[error("no answer from the raft group within {0} ms")]
+    Timeout(u64),
+    /// This node has no live session at the moment.
+    #[error("this node has no session in the raft group")]
+    NoSession,
+    /// The state machine refused the command.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The group was shut down.
+    #[error("the raft group is stopped")]
+    Stopped,
+}
+
+impl RaftError {
+    /// Whether the same call may succeed later without anybody changing anything else.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Storage(_) | Self::NotLeader { .. } | Self::Timeout(_) | Self::NoSession => true,
+            Self::Refused(refusal) => refusal.is_retryable(),
+            Self::Option { .. } | Self::Identity { .. } | Self::Stopped => false,
+        }
+    }
+}

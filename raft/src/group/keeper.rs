@@ -1,0 +1,182 @@
+//! Keeps this node's session: registers, renews, hands over, and reopens the log after a storage failure.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::Duty;
+
+use super::leases::Renewed;
+use super::{Core, Inner, slot};
+use crate::error::RaftError;
+use crate::state::{Command, Refusal, Response};
+
+/// Pause before a failed registration or renewal is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+/// First and longest pause before the log is opened again.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How long the end of the session may take at shutdown.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+pub async fn run(inner: Arc<Inner>) {
+    let mut keeper = Keeper { inner: inner.clone(), epoch: None, sent: None, pause: REOPEN.0 };
+    loop {
+        let step = async {
+            match keeper.step().await {
+                Ok(()) => {}
+                Err(RaftError::Storage(reason)) => keeper.reopen(reason).await,
+                Err(error) => {
+                    tracing::debug!(%error, "the session can't be kept at the moment");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = inner.cancel.cancelled() => break,
+            () = step => {}
+        }
+    }
+    keeper.leave().await;
+}
+
+struct Keeper {
+    inner: Arc<Inner>,
+    /// The session that this process registered.
+    epoch: Option<u64>,
+    /// When its last accepted renewal was sent.
+    sent: Option<Instant>,
+    pause: Duration,
+}
+
+impl Keeper {
+    /// Does what is due, or waits for the next thing.
+    async fn step(&mut self) -> Result<(), RaftError> {
+        let mut changed = self.inner.changed.subscribe();
+        let core = self.inner.live_core()?;
+        if let Some(failure) = core.failure() {
+            return Err(failure);
+        }
+        let me = self.inner.identity.node_id;
+        let Some(epoch) = self.epoch.filter(|&epoch| core.reader.with(|applied| applied.state.is_live(me, epoch)))
+        else {
+            return self.register(&core).await;
+        };
+        let due = self.sent.map_or_else(Instant::now, |sent| sent + self.inner.options.renew_every());
+        if due <= Instant::now() {
+            return self.renew(&core, epoch).await;
+        }
+        if self.hand_over(&core).await? {
+            return Ok(());
+        }
+        drop(core);
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            _ = changed.changed() => {}
+            () = self.inner.broken.notified() => {}
+        }
+        Ok(())
+    }
+
+    async fn register(&mut self, core: &Core) -> Result<(), RaftError> {
+        self.epoch = None;
+        let options = &self.inner.options;
+        let command = Command::RegisterSession {
+            node: self.inner.identity.node_id,
+            name: options.node_name.clone(),
+            roles: options.roles.clone(),
+            duties: options.duties.clone(),
+            ttl_ms: options.lease_ms(),
+        };
+        let sent = Instant::now();
+        match core.propose(command, options.request_timeout).await? {
+            Response::Session { epoch } => {
+                self.epoch = Some(epoch);
+                self.accepted(epoch, sent);
+                Ok(())
+            }
+            other => Err(super::unexpected(&other)),
+        }
+    }
+
+    async fn renew(&mut self, core: &Core, epoch: u64) -> Result<(), RaftError> {
+        let options = &self.inner.options;
+        let within = options.renew_every().min(options.request_timeout);
+        let sent = Instant::now();
+        match core.renew(self.inner.identity.node_id, epoch, within).await {
+            Ok(()) => {
+                self.accepted(epoch, sent);
+                Ok(())
+            }
+            Err(RaftError::Refused(Refusal::SessionEnded)) => {
+                self.epoch = None;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn accepted(&mut self, epoch: u64, sent: Instant) {
+        self.sent = Some(sent);
+        self.pause = REOPEN.0;
+        *self.inner.trouble.lock() = None;
+        let options = &self.inner.options;
+        let valid_until = sent + options.lease.saturating_sub(options.margin);
+        self.inner.renewed.send_replace(Some(Renewed { epoch, valid_until }));
+    }
+
+    /// Releases duties that another node is to have, once their leases are withdrawn here.
+    async fn hand_over(&mut self, core: &Core) -> Result<bool, RaftError> {
+        let me = self.inner.identity.node_id;
+        let wanted = core.reader.with(|applied| {
+            let mine = |duty: &Duty| {
+                let state = applied.state.duties.get(duty)?;
+                let mine = state.holder.is_some_and(|holder| holder.node == me) && state.wanted_by.is_some();
+                mine.then_some((*duty, state.epoch))
+            };
+            Duty::ALL.iter().find_map(mine)
+        });
+        let Some((duty, epoch)) = wanted else { return Ok(false) };
+        let mut lease = self.inner.duties[slot(duty)].subscribe();
+        // The publisher sees the same state and withdraws the lease at once; it must come first.
+        let withdrawn = lease.wait_for(Option::is_none);
+        if !matches!(tokio::time::timeout(self.inner.options.renew_every(), withdrawn).await, Ok(Ok(_))) {
+            return Ok(false);
+        }
+        core.propose(Command::ReleaseDuty { duty, node: me, epoch }, self.inner.options.request_timeout).await?;
+        Ok(true)
+    }
+
+    /// The storage failed: withdraws all rights, then opens the log again until that works.
+    async fn reopen(&mut self, reason: String) {
+        tracing::error!(reason, "the raft group stops until its storage works again");
+        self.epoch = None;
+        self.sent = None;
+        *self.inner.trouble.lock() = Some(reason);
+        self.inner.show_nothing();
+        let old = self.inner.core.write().take();
+        if let Some(core) = old {
+            core.close().await;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(REOPEN.1);
+        match Core::start(&self.inner.options, &self.inner.identity, self.inner.changed.clone()).await {
+            Ok(core) => {
+                *self.inner.core.write() = Some(Arc::new(core));
+                self.inner.changed.send_modify(|count| *count = count.wrapping_add(1));
+            }
+            Err(error) => *self.inner.trouble.lock() = Some(error.to_string()),
+        }
+    }
+
+    async fn leave(self) {
+        self.inner.show_nothing();
+        let core = self.inner.core.write().take();
+        let Some(core) = core else { return };
+        if let Some(epoch) = self.epoch {
+            let command = Command::EndSession { node: self.inner.identity.node_id, epoch };
+            if let Err(error) = core.propose(command, GOODBYE).await {
+                tracing::warn!(%error, "the session couldn't be ended; it runs out by itself");
+            }
+        }
+        core.close().await;
+    }
+}

@@ -1,0 +1,262 @@
+//! The handle of a node's membership in the group, and the tasks behind it.
+//!
+//! * [`core`]: the running openraft instance; proposals and renewals.
+//! * [`keeper`]: holds a session: registers, renews, hands duties over, reopens the log after a storage failure.
+//! * [`leases`]: which duties may be used until when: a pure view, and the task that publishes it.
+//! * [`reaper`]: on the leader, ends the sessions that were not renewed in time: deadlines as a pure book.
+//! * [`permits`]: locks and permits for callers.
+
+mod core;
+mod keeper;
+mod leases;
+mod permits;
+mod reaper;
+mod status;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{Duty, Lease, Session};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use permits::Permit;
+pub use status::{Content, DutyStatus, SessionStatus, Status};
+
+use self::core::Core;
+use self::leases::Renewed;
+use crate::error::RaftError;
+use crate::identity::Identity;
+use crate::options::Options;
+use crate::state::{Command, Response};
+
+/// A node's membership in the consensus group. Clones share it; when the last one is dropped, the group stops as by
+/// [`Group::shutdown`], without anybody waiting.
+#[derive(Clone)]
+pub struct Group {
+    inner: Arc<Inner>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    _guard: Arc<DropGuard>,
+}
+
+/// What the tasks share.
+struct Inner {
+    options: Options,
+    identity: Identity,
+    /// None while the log is being reopened, and after the end.
+    core: RwLock<Option<Arc<Core>>>,
+    /// Counts changes of the state; outlives the core.
+    changed: watch::Sender<u64>,
+    renewed: watch::Sender<Option<Renewed>>,
+    session: watch::Sender<Option<Session>>,
+    duties: [watch::Sender<Option<Lease>>; Duty::ALL.len()],
+    /// Why the group doesn't work, while it doesn't.
+    trouble: Mutex<Option<String>>,
+    /// Somebody found the core dead.
+    broken: Notify,
+    cancel: CancellationToken,
+}
+
+fn slot(duty: Duty) -> usize {
+    Duty::ALL.iter().position(|other| *other == duty).unwrap_or(0)
+}
+
+impl Group {
+    /// Opens the node's log, makes it a group of one at the first start, and starts to keep a session.
+    ///
+    /// Returns once the log is recovered; the session and the duties arrive in [`session`](Self::session) and
+    /// [`duty`](Self::duty) a few commits later. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`RaftError::Option`], [`RaftError::Identity`] (a foreign or damaged directory) and [`RaftError::Storage`] (the
+    /// file is in use, damaged, or the disk is full).
+    pub async fn open(options: Options) -> Result<Self, RaftError> {
+        options.validate()?;
+        let (dir, cluster) = (options.data_dir.clone(), options.cluster_id.clone());
+        let identity = blocking(move || Identity::load_or_create(&dir, cluster.as_deref())).await?;
+        let changed = watch::channel(0).0;
+        let core = Core::start(&options, &identity, changed.clone()).await?;
+        let identity = Identity { has_log: true, ..identity };
+        let cancel = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            options,
+            identity,
+            core: RwLock::new(Some(Arc::new(core))),
+            changed,
+            renewed: watch::channel(None).0,
+            session: watch::channel(None).0,
+            duties: std::array::from_fn(|_| watch::channel(None).0),
+            trouble: Mutex::new(None),
+            broken: Notify::new(),
+            cancel: cancel.clone(),
+        });
+        let tasks = vec![
+            tokio::spawn(leases::publish(inner.clone())),
+            tokio::spawn(reaper::run(inner.clone())),
+            tokio::spawn(keeper::run(inner.clone())),
+        ];
+        Ok(Self { inner, tasks: Arc::new(Mutex::new(tasks)), _guard: Arc::new(cancel.drop_guard()) })
+    }
+
+    /// This node's session while it is provably live; None before, between and after sessions.
+    pub fn session(&self) -> watch::Receiver<Option<Session>> {
+        self.inner.session.subscribe()
+    }
+
+    /// This node's lease of a duty; None while another node holds it or nobody may.
+    ///
+    /// Every renewal changes the value: it moves `valid_until`. A holder that can't renew sees None at `valid_until`,
+    /// and must check [`Lease::is_valid`] before each step, for it may itself be late.
+    pub fn duty(&self, duty: Duty) -> watch::Receiver<Option<Lease>> {
+        self.inner.duties[slot(duty)].subscribe()
+    }
+
+    /// Waits until this node has a session and every duty that it is willing to do is held by somebody.
+    ///
+    /// # Errors
+    /// [`RaftError::Timeout`], with [`Group::check`] telling what is missing.
+    pub async fn wait_ready(&self, within: Duration) -> Result<(), RaftError> {
+        let mut changed = self.inner.changed.subscribe();
+        let mut session = self.session();
+        let ready = || {
+            let epoch = self.inner.session.borrow().as_ref().map(|session| session.epoch);
+            let core = self.inner.core.read().clone();
+            epoch.is_some_and(|epoch| {
+                core.is_some_and(|core| core.reader.with(|applied| self.inner.is_settled(&applied.state, epoch)))
+            })
+        };
+        let wait = async {
+            while !ready() {
+                tokio::select! {
+                    _ = changed.changed() => {}
+                    _ = session.changed() => {}
+                }
+            }
+        };
+        tokio::time::timeout(within, wait).await.map_err(|_| timed_out(within))
+    }
+
+    /// Whether the group works for this node: for readiness. Costs no I/O.
+    ///
+    /// # Errors
+    /// The storage failure if there is one, else [`RaftError::NoSession`].
+    pub fn check(&self) -> Result<(), RaftError> {
+        if self.inner.cancel.is_cancelled() {
+            return Err(RaftError::Stopped);
+        }
+        if let Some(reason) = self.inner.trouble.lock().clone() {
+            return Err(RaftError::Storage(reason));
+        }
+        match &*self.inner.session.borrow() {
+            Some(_) => Ok(()),
+            None => Err(RaftError::NoSession),
+        }
+    }
+
+    /// The content that the cluster should have. None before the first.
+    pub fn content_revision(&self) -> Option<Content> {
+        let core = self.inner.core.read().clone()?;
+        core.reader.with(|applied| Content::current(&applied.state.content))
+    }
+
+    /// The hash of the content at a past revision, if it is among the last
+    /// [`CONTENT_HISTORY`](crate::state::CONTENT_HISTORY).
+    pub fn content_at(&self, revision: u64) -> Option<String> {
+        let core = self.inner.core.read().clone()?;
+        let found = |(number, hash): &(u64, String)| (*number == revision).then(|| hash.clone());
+        core.reader.with(|applied| applied.state.content.history.iter().find_map(found))
+    }
+
+    /// Told (by a counter) after every change of the replicated state, among them of the content revision.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// Makes the content with this hash the desired one; gives its revision. The current hash again changes nothing.
+    pub async fn advance_content(&self, hash: &str) -> Result<u64, RaftError> {
+        match self.inner.propose(Command::AdvanceContent { hash: hash.to_owned() }).await? {
+            Response::Content { revision } => Ok(revision),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What this node knows of the group.
+    pub fn status(&self) -> Status {
+        status::status(&self.inner)
+    }
+
+    /// Stops: takes the duties back from their users, ends the session so that others go on at once, closes the log.
+    /// Stop the users of duties first: after this call their epochs are refused. Waits for all tasks.
+    pub async fn shutdown(&self) {
+        self.inner.cancel.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            if task.await.is_err() {
+                tracing::error!("a task of the raft group panicked");
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Proposes a command and waits until it is applied.
+    async fn propose(&self, command: Command) -> Result<Response, RaftError> {
+        let core = self.live_core()?;
+        let answer = core.propose(command, self.options.request_timeout).await;
+        if matches!(&answer, Err(RaftError::Storage(_))) {
+            self.broken.notify_one();
+        }
+        match answer? {
+            Response::Refused(refusal) => Err(refusal.into()),
+            response => Ok(response),
+        }
+    }
+
+    fn live_core(&self) -> Result<Arc<Core>, RaftError> {
+        if let Some(core) = self.core.read().clone() {
+            return Ok(core);
+        }
+        if self.cancel.is_cancelled() {
+            return Err(RaftError::Stopped);
+        }
+        Err(RaftError::Storage(self.trouble.lock().clone().unwrap_or_else(|| "the log is being reopened".to_owned())))
+    }
+
+    fn is_settled(&self, state: &crate::state::State, epoch: u64) -> bool {
+        let held = |duty: &Duty| match state.duties.get(duty).and_then(|duty| duty.holder) {
+            Some(holder) if holder.node == self.identity.node_id => {
+                holder.session == epoch && self.duties[slot(*duty)].borrow().is_some()
+            }
+            Some(_) => true,
+            None => false,
+        };
+        state.is_live(self.identity.node_id, epoch) && self.options.duties.iter().all(held)
+    }
+}
+
+fn unexpected(response: &Response) -> RaftError {
+    RaftError::Storage(format!("an answer that doesn't fit the command: {response:?}"))
+}
+
+fn timed_out(after: Duration) -> RaftError {
+    RaftError::Timeout(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Runs what blocks off the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RaftError> + Send + 'static,
+) -> Result<T, RaftError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| RaftError::Storage(format!("a blocking step of the raft group failed: {error}")))?
+}
+
+/// Sleeps until an instant, or for ever.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,123 @@
+//! What a node knows of the group, for operators and tests.
+
+use openraft::async_runtime::WatchReceiver;
+use serde::Serialize;
+
+use super::Inner;
+use crate::state::{ContentState, NodeId, State};
+
+/// The state of the group as this node sees it; on a node that doesn't lead it may lag.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    pub cluster_id: String,
+    /// 16 hex digits.
+    pub node_id: String,
+    pub node_name: String,
+    /// The leader's name, or its id if the name isn't known.
+    pub leader: Option<String>,
+    pub is_leader: bool,
+    pub term: u64,
+    pub last_index: Option<u64>,
+    pub committed: Option<u64>,
+    pub applied: Option<u64>,
+    /// Up to which index the snapshot reaches, and up to which the log was deleted.
+    pub snapshot: Option<u64>,
+    pub purged: Option<u64>,
+    /// Names of the voters, in the order of their ids.
+    pub voters: Vec<String>,
+    pub sessions: Vec<SessionStatus>,
+    pub duties: Vec<DutyStatus>,
+    pub content: Option<Content>,
+    /// Keys with a held or wanted permit.
+    pub permit_keys: usize,
+    /// Equal on all nodes at an equal `applied`.
+    pub state_hash: String,
+    /// Why the group doesn't work on this node, while it doesn't.
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionStatus {
+    pub node: String,
+    pub node_id: String,
+    pub epoch: u64,
+    pub roles: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DutyStatus {
+    pub duty: model::Duty,
+    pub epoch: u64,
+    /// The holder's name.
+    pub holder: Option<String>,
+    pub handing_to: Option<String>,
+}
+
+/// A content revision and its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Content {
+    pub revision: u64,
+    pub hash: String,
+}
+
+impl Content {
+    pub(super) fn current(state: &ContentState) -> Option<Self> {
+        (state.revision > 0).then(|| Self { revision: state.revision, hash: state.hash().to_owned() })
+    }
+}
+
+fn hex(node: NodeId) -> String {
+    format!("{node:016x}")
+}
+
+fn name(state: &State, node: NodeId) -> String {
+    state.sessions.get(&node).map_or_else(|| hex(node), |session| session.name.clone())
+}
+
+fn fill(status: &mut Status, state: &State) {
+    let session = |(&node, session): (&NodeId, &crate::state::SessionState)| SessionStatus {
+        node: session.name.clone(),
+        node_id: hex(node),
+        epoch: session.epoch,
+        roles: session.roles.iter().cloned().collect(),
+    };
+    status.sessions = state.sessions.iter().map(session).collect();
+    let duty = |(&duty, held): (&model::Duty, &crate::state::DutyState)| DutyStatus {
+        duty,
+        epoch: held.epoch,
+        holder: held.holder.map(|holder| name(state, holder.node)),
+        handing_to: held.wanted_by.map(|node| name(state, node)),
+    };
+    status.duties = state.duties.iter().map(duty).collect();
+    status.content = Content::current(&state.content);
+    status.permit_keys = state.permits.len();
+    status.state_hash = state.hash();
+}
+
+pub fn status(inner: &Inner) -> Status {
+    let mut status = Status {
+        cluster_id: inner.identity.cluster_id.clone(),
+        node_id: inner.identity.node_hex(),
+        node_name: inner.options.node_name.clone(),
+        trouble: inner.trouble.lock().clone(),
+        ..Status::default()
+    };
+    let Some(core) = inner.core.read().clone() else { return status };
+    let metrics = core.raft.metrics().borrow_watched().clone();
+    let members = metrics.membership_config.membership();
+    let member = |id: NodeId| members.get_node(&id).map_or_else(|| hex(id), |peer| peer.name.clone());
+    status.leader = metrics.current_leader.map(member);
+    status.is_leader = core.leading_term().is_some();
+    status.term = metrics.current_term;
+    status.last_index = metrics.last_log_index;
+    status.committed = metrics.local_committed.map(|id| id.index);
+    status.purged = metrics.purged.map(|id| id.index);
+    status.voters = members.voter_ids().map(member).collect();
+    core.reader.with(|applied| {
+        // From the same moment as the hash.
+        status.applied = applied.last.map(|id| id.index);
+        status.snapshot = applied.snapshot;
+        fill(&mut status, &applied.state);
+    });
+    status
+}

@@ -1,0 +1,114 @@
+//! Settings of a [`Group`](crate::Group) and their limits.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::Duty;
+
+use crate::error::RaftError;
+
+/// How a node takes part in the group. Defaults are those of spec/ha.md §2: heartbeat 250 ms, election 1–2 s,
+/// lease 5 s, margin 1 s.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The group's own directory; holds `identity.json` and `raft.redb`. Made if missing.
+    pub data_dir: PathBuf,
+    /// The name by which people and [`model::Session::node`] know this node.
+    pub node_name: String,
+    /// If set, the data directory must belong to this cluster (or be new: then it takes this id).
+    pub cluster_id: Option<String>,
+    /// What the node does, for information in [`Status`](crate::Status).
+    pub roles: BTreeSet<String>,
+    /// The duties that this node is willing to hold.
+    pub duties: BTreeSet<Duty>,
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    pub election_max: Duration,
+    /// How long a session outlives its last accepted renewal, by the leader's clock.
+    pub lease: Duration,
+    /// How much earlier than that the holder stops, by its own clock.
+    pub margin: Duration,
+    /// Deadline of one proposal.
+    pub request_timeout: Duration,
+    /// A snapshot is made after so many entries …
+    pub snapshot_after: u64,
+    /// … and so many entries before it are kept in the log.
+    pub keep_entries: u64,
+    /// redb's page cache, bytes.
+    pub cache_bytes: usize,
+}
+
+impl Options {
+    pub fn new(data_dir: impl Into<PathBuf>, node_name: impl Into<String>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            node_name: node_name.into(),
+            cluster_id: None,
+            roles: BTreeSet::new(),
+            duties: Duty::ALL.into_iter().collect(),
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_secs(1),
+            election_max: Duration::from_secs(2),
+            lease: Duration::from_secs(5),
+            margin: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(5),
+            snapshot_after: 2_000,
+            keep_entries: 200,
+            cache_bytes: 2 << 20,
+        }
+    }
+
+    /// Time between renewals: a third of the usable lease, so that two may be lost.
+    pub(crate) fn renew_every(&self) -> Duration {
+        self.lease.saturating_sub(self.margin) / 3
+    }
+
+    pub(crate) fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), RaftError> {
+        let bad = |name, reason: &str| Err(RaftError::Option { name, reason: reason.to_owned() });
+        if self.node_name.is_empty() || self.node_name.len() > 255 {
+            return bad("node_name", "must have 1 to 255 bytes");
+        }
+        if self.heartbeat < Duration::from_millis(10) {
+            return bad("heartbeat", "must be at least 10 ms");
+        }
+        if self.election_min <= self.heartbeat * 2 {
+            return bad("election_min", "must be more than two heartbeats");
+        }
+        if self.election_max <= self.election_min {
+            return bad("election_max", "must be more than election_min");
+        }
+        if self.lease < self.margin * 2 || self.margin.is_zero() {
+            return bad("lease", "must be at least twice the margin, and the margin more than zero");
+        }
+        if self.request_timeout.is_zero() {
+            return bad("request_timeout", "must be more than zero");
+        }
+        if self.snapshot_after == 0 {
+            return bad("snapshot_after", "must be at least 1");
+        }
+        if self.cache_bytes < 64 << 10 {
+            return bad("cache_bytes", "must be at least 65536");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bad_timings_name_the_option() {
+        let good = Options::new("x", "n");
+        good.validate().unwrap();
+        let bad = Options { lease: Duration::from_secs(1), ..good.clone() };
+        assert!(bad.validate().unwrap_err().to_string().contains("'lease'"));
+        let bad = Options { election_max: good.election_min, ..good };
+        assert!(bad.validate().unwrap_err().to_string().contains("'election_max'"));
+    }
+}

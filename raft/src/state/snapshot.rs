@@ -1,0 +1,101 @@
+//! The state as bytes, with a format version. Old formats are read for ever (samples in `testdata/`).
+
+use serde::{Deserialize, Serialize};
+
+use super::State;
+
+/// The format that [`State::to_snapshot`] writes.
+pub const SNAPSHOT_FORMAT: u16 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("the snapshot can't be read: {0}")]
+    Damaged(#[from] serde_json::Error),
+    #[error("snapshot format {0} is not known to this release (up to {SNAPSHOT_FORMAT})")]
+    Format(u16),
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    format: u16,
+    state: &'a State,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    format: u16,
+    state: serde_json::Value,
+}
+
+impl State {
+    pub fn to_snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
+        Ok(serde_json::to_vec(&Written { format: SNAPSHOT_FORMAT, state: self })?)
+    }
+
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let read: Read = serde_json::from_slice(bytes)?;
+        if read.format == 0 || read.format > SNAPSHOT_FORMAT {
+            return Err(SnapshotError::Format(read.format));
+        }
+        Ok(serde_json::from_value(read.state)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Command, Proposal};
+
+    /// Files written by the first release; they must decode for ever, to the same meaning.
+    #[test]
+    fn version_1_samples_decode() {
+        let commands = include_str!("../../testdata/commands-v1.jsonl");
+        let mut state = State::default();
+        let mut count = 0;
+        for line in commands.lines() {
+            let proposal: Proposal = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&proposal).unwrap(), line, "the encoding of version 1 has changed");
+            state.apply(&proposal.command);
+            count += 1;
+        }
+        assert_eq!(count, 9);
+        let sample = include_str!("../../testdata/snapshot-v1.json").trim();
+        assert_eq!(
+            String::from_utf8(state.to_snapshot().unwrap()).unwrap(),
+            sample,
+            "the meaning of version 1 changed"
+        );
+        assert_eq!(State::from_snapshot(sample.as_bytes()).unwrap(), state);
+    }
+
+    #[test]
+    fn newer_and_damaged_formats_are_refused() {
+        let newer = br#"{"format":2,"state":{"whatever":1}}"#;
+        assert!(matches!(State::from_snapshot(newer), Err(SnapshotError::Format(2))));
+        assert!(matches!(State::from_snapshot(b"{"), Err(SnapshotError::Damaged(_))));
+        let newer = r#"{"v":2,"command":{"new_thing":{}}}"#;
+        assert!(serde_json::from_str::<Proposal>(newer).unwrap_err().to_string().contains("version 2"));
+    }
+
+    #[test]
+    fn texts_for_logs_show_no_content() {
+        let secret = "hunter2";
+        let command = Command::AcquirePermit {
+            key: secret.into(),
+            limit: 1,
+            request: secret.into(),
+            node: 1,
+            session: 1,
+            wait: true,
+        };
+        for text in [
+            command.to_string(),
+            format!("{command:?}"),
+            format!("{:?}", Proposal::new(command.clone())),
+            Command::AdvanceContent { hash: secret.into() }.to_string(),
+            Command::CancelPermit { key: secret.into(), request: secret.into() }.to_string(),
+        ] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}

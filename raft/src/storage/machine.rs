@@ -1,0 +1,173 @@
+//! openraft's state machine port: applies committed entries to [`State`], makes and installs snapshots.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, TryStreamExt};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::log::LogStore;
+use crate::state::{Event, Response, State};
+use crate::types::{LogId, SnapshotRecord, StoredMembership, TypeConfig, damaged};
+
+/// The state at an index.
+#[derive(Default)]
+pub struct Applied {
+    pub state: State,
+    pub last: Option<LogId>,
+    pub members: StoredMembership,
+    /// Up to where the current snapshot reaches.
+    pub snapshot: Option<u64>,
+}
+
+/// Reads the state; cheap to clone.
+#[derive(Clone)]
+pub struct MachineReader(Arc<RwLock<Applied>>);
+
+impl MachineReader {
+    /// Don't block and don't wait in `look`.
+    pub fn with<T>(&self, look: impl FnOnce(&Applied) -> T) -> T {
+        look(&self.0.read())
+    }
+}
+
+/// The state machine of this node.
+pub struct Machine {
+    applied: Arc<RwLock<Applied>>,
+    log: LogStore,
+    /// Told after every change.
+    changed: watch::Sender<u64>,
+}
+
+impl Machine {
+    /// Starts from the snapshot on disk; openraft re-applies the log behind it. Blocks.
+    pub fn open(log: LogStore, changed: watch::Sender<u64>) -> io::Result<Self> {
+        let mut applied = Applied::default();
+        if let Some((record, data)) = log.read_snapshot()? {
+            applied = restore(record, &data)?;
+        }
+        Ok(Self { applied: Arc::new(RwLock::new(applied)), log, changed })
+    }
+
+    pub fn reader(&self) -> MachineReader {
+        MachineReader(self.applied.clone())
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+fn restore(record: SnapshotRecord, data: &[u8]) -> io::Result<Applied> {
+    let (last, members) = record.into_parts()?;
+    let state = State::from_snapshot(data).map_err(damaged)?;
+    Ok(Applied { state, last, members, snapshot: last.map(|last| last.index) })
+}
+
+fn report(event: &Event) {
+    match event {
+        Event::SessionRegistered { node, epoch } => tracing::info!(node = format!("{node:x}"), epoch, "session began"),
+        Event::SessionEnded { node, epoch, expired } => {
+            tracing::info!(node = format!("{node:x}"), epoch, expired, "session ended");
+        }
+        Event::DutyAssigned { duty, node, epoch } => {
+            tracing::info!(duty = duty.as_str(), node = format!("{node:x}"), epoch, "duty assigned");
+        }
+        Event::DutyWanted { duty, node } => {
+            tracing::info!(duty = duty.as_str(), node = format!("{node:x}"), "duty is to be handed over");
+        }
+        Event::ContentAdvanced { revision } => tracing::info!(revision, "content advanced"),
+        Event::PermitGranted { .. } => {}
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let applied = self.applied.read();
+        Ok((applied.last, applied.members.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let response = {
+                let mut applied = self.applied.write();
+                applied.last = Some(entry.log_id);
+                match entry.payload {
+                    EntryPayload::Blank => Response::Done,
+                    EntryPayload::Normal(proposal) => {
+                        let (response, events) = applied.state.apply(&proposal.command);
+                        events.iter().for_each(report);
+                        response
+                    }
+                    EntryPayload::Membership(members) => {
+                        applied.members = StoredMembership::new(Some(entry.log_id), members);
+                        Response::Done
+                    }
+                }
+            };
+            if let Some(responder) = responder {
+                responder.send(response);
+            }
+        }
+        self.notify();
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let applied = self.applied.read();
+        Builder {
+            state: applied.state.clone(),
+            last: applied.last,
+            members: applied.members.clone(),
+            applied: self.applied.clone(),
+            log: self.log.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TypeConfig>, snapshot: Vec<u8>) -> io::Result<()> {
+        let record = || SnapshotRecord::of(meta.last_log_id, &meta.last_membership);
+        let restored = restore(record(), &snapshot)?;
+        self.log.save_snapshot(&record(), snapshot).await?;
+        *self.applied.write() = restored;
+        self.notify();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>> {
+        let Some((record, snapshot)) = self.log.read_snapshot()? else { return Ok(None) };
+        let (last_log_id, last_membership) = record.into_parts()?;
+        let meta = SnapshotMetaOf::<TypeConfig> { last_log_id, last_membership };
+        Ok(Some(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot }))
+    }
+}
+
+/// A copy of the state that becomes a snapshot.
+pub struct Builder {
+    state: State,
+    last: Option<LogId>,
+    members: StoredMembership,
+    applied: Arc<RwLock<Applied>>,
+    log: LogStore,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Vec<u8>>> {
+        let data = self.state.to_snapshot().map_err(damaged)?;
+        self.log.save_snapshot(&SnapshotRecord::of(self.last, &self.members), data.clone()).await?;
+        self.applied.write().snapshot = self.last.map(|last| last.index);
+        let meta = SnapshotMetaOf::<TypeConfig> { last_log_id: self.last, last_membership: self.members.clone() };
+        Ok(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: data })
+    }
+}
