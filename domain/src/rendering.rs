@@ -75,6 +75,15 @@ impl NeedsKeys for RenderError {
     }
 }
 
+impl NeedsKeys for expr::criteria::MatchError {
+    fn needed(&self) -> Option<&[KeyRequest]> {
+        match self {
+            Self::NeedsKeys(keys) => Some(keys),
+            Self::UnknownOperator(_) => None,
+        }
+    }
+}
+
 impl NeedsKeys for expr::params::ParamError {
     fn needed(&self) -> Option<&[KeyRequest]> {
         match self {
