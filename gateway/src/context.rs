@@ -46,6 +46,11 @@ impl Ctx {
         shape.check(self.parsed_body()?)
     }
 
+    /// The body as an object of any shape.
+    pub fn any_object(&self) -> Result<Object, ApiError> {
+        self.object(&Shape { fields: &[], closed: false })
+    }
+
     /// Whether `show_secrets=true` was asked by someone who may.
     pub fn show_secrets(&self) -> Result<bool, ApiError> {
         Ok(self.query.flag("show_secrets")? && self.identity.is_admin)

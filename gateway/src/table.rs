@@ -47,6 +47,7 @@ fn content() -> Vec<Route> {
         Api GET "/packs" [Permission("pack_list")] packs::list;
         Api GET "/packs/views/files/{ref}" [Permission("pack_view")] packs::files::all;
         Api GET "/packs/views/file/{ref}/{path...}" [Permission("pack_view")] packs::files::one;
+        Api POST "/packs/register" [Permission("pack_register")] packs::register::register;
         Api POST "/packs/install" [Permission("pack_install")] packs::install::install;
         Api POST "/packs/uninstall" [Permission("pack_uninstall")] packs::install::uninstall;
         Api GET "/packs/{ref}" [Permission("pack_view")] packs::get;

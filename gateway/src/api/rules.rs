@@ -1,14 +1,13 @@
 //! Rules and rule types (spec/api.md §7.6, spec/rules.md §6).
 
+use content::checks;
 use domain::rules::{self, RuleInput};
-use model::rule::Invocation;
-use model::{Id, Object, Rule, Tag, Versioned};
+use model::{Id, Object, Rule, Versioned};
 use serde_json::{Value, json};
 use store::Order;
 
 use crate::context::Ctx;
 use crate::http::list::{Attributes, Filter, ListSpec, Projection};
-use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
 const SPEC: ListSpec = ListSpec {
@@ -44,82 +43,11 @@ const SPEC: ListSpec = ListSpec {
     offset: false,
 };
 
-const BODY: Shape = Shape {
-    fields: &[
-        must("name", Kind::Text),
-        must("trigger", Kind::Object),
-        must("action", Kind::Object),
-        may("id", Kind::Text),
-        may("ref", Kind::Text),
-        may("uid", Kind::Text),
-        may("pack", Kind::Text),
-        may("description", Kind::Text),
-        may("type", Kind::Object),
-        may("criteria", Kind::Object),
-        may("enabled", Kind::Boolean),
-        may("context", Kind::Object),
-        may("tags", Kind::Array),
-        may("metadata_file", Kind::Text),
-    ],
-    closed: true,
-};
-
-const INVOCATION: Shape = Shape {
-    fields: &[must("ref", Kind::Text), may("parameters", Kind::Object), may("description", Kind::Text)],
-    closed: true,
-};
-
-const TRIGGER: Shape = Shape { fields: &[must("type", Kind::Text), may("parameters", Kind::Object)], closed: false };
-
-const TAG: Shape = Shape { fields: &[must("name", Kind::Text), must("value", Kind::Text)], closed: false };
-
-fn invocation(body: &mut Object, name: &str) -> Result<Option<Invocation>, ApiError> {
-    let Some(object) = body.take_object(name) else { return Ok(None) };
-    let mut object = INVOCATION.check(Value::Object(object))?;
-    Ok(Some(Invocation {
-        reference: object.take_text("ref").unwrap_or_default(),
-        parameters: object.take_object("parameters").unwrap_or_default(),
-    }))
-}
-
-/// `tags` of a checked body.
-pub fn tags(body: &mut Object) -> Result<Vec<Tag>, ApiError> {
-    let Some(Value::Array(tags)) = body.remove("tags") else { return Ok(Vec::new()) };
-    tags.into_iter()
-        .map(|tag| {
-            let mut tag = TAG.check(tag)?;
-            Ok(Tag {
-                name: tag.take_text("name").unwrap_or_default(),
-                value: tag.take_text("value").unwrap_or_default(),
-            })
-        })
-        .collect()
-}
-
 /// The rule of a request body; it runs as the caller.
 fn input(ctx: &Ctx, default_pack: &str) -> Result<RuleInput, ApiError> {
-    let mut body = ctx.object(&BODY)?;
-    let mut trigger = TRIGGER.check(body.remove("trigger").unwrap_or_default())?;
-    let action =
-        invocation(&mut body, "action")?.ok_or_else(|| ApiError::bad_request("'action' is a required property"))?;
-    let standard = || Invocation { reference: "standard".to_owned(), parameters: Object::new() };
-    let rule_type = invocation(&mut body, "type")?.unwrap_or_else(standard);
-    let mut context = body.take_object("context").unwrap_or_default();
-    context.insert("user".to_owned(), ctx.identity.user.as_str().into());
-    Ok(RuleInput {
-        name: body.take_text("name").unwrap_or_default(),
-        pack: body.take_text("pack").filter(|pack| !pack.is_empty()).unwrap_or_else(|| default_pack.to_owned()),
-        description: body.take_text("description"),
-        rule_type,
-        trigger_type: trigger.take_text("type").unwrap_or_default(),
-        trigger_parameters: trigger.take_object("parameters").unwrap_or_default(),
-        criteria: body.take_object("criteria").unwrap_or_default(),
-        action,
-        enabled: body.take_bool("enabled").unwrap_or(false),
-        context,
-        tags: tags(&mut body)?,
-        metadata_file: body.take_text("metadata_file").unwrap_or_default(),
-    })
+    let mut input = checks::rule(&ctx.any_object()?, default_pack)?;
+    input.context.insert("user".to_owned(), ctx.identity.user.as_str().into());
+    Ok(input)
 }
 
 /// `GET /rules`.

@@ -1,12 +1,13 @@
 //! Trigger types and triggers (spec/api.md §7.7).
 
 use bus::Change;
+use content::checks;
 use domain::triggers::register_type;
 use model::trigger::parameters_hash;
 use model::{Id, Object, Trigger, TriggerType, Versioned};
 use store::{Batch, Cond, Order, Query as Find, StoreExt};
 
-use super::rules::tags;
+use super::{changed, refuse_system_pack};
 use crate::context::Ctx;
 use crate::http::list::{self, Attributes, Filter, ListSpec};
 use crate::http::shape::{Kind, Shape, Take, may, must};
@@ -54,52 +55,21 @@ pub async fn get_type(ctx: Ctx) -> Result<Reply, ApiError> {
     Reply::json(&show(&ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?.doc))
 }
 
-const TYPE_BODY: Shape = Shape {
-    fields: &[
-        may("name", Kind::Text),
-        may("pack", Kind::Text),
-        may("id", Kind::Text),
-        may("ref", Kind::Text),
-        may("uid", Kind::Text),
-        may("description", Kind::Text),
-        may("payload_schema", Kind::Object),
-        may("parameters_schema", Kind::Object),
-        may("tags", Kind::Array),
-        may("metadata_file", Kind::Text),
-    ],
-    closed: true,
-};
-
-fn type_of(ctx: &Ctx, id: Id, default_pack: Option<&str>) -> Result<TriggerType, ApiError> {
-    let mut body = ctx.object(&TYPE_BODY)?;
-    let name = body.take_text("name").filter(|name| !name.is_empty());
-    let pack = body.take_text("pack").filter(|pack| !pack.is_empty()).or_else(|| default_pack.map(str::to_owned));
-    let (Some(name), Some(pack)) = (&name, &pack) else {
-        let shown = |value: Option<String>| value.unwrap_or_else(|| "None".to_owned());
-        return Err(ApiError::bad_request(format!(
-            "Both pack and name needed for building ref. pack={}, name={}",
-            shown(pack),
-            shown(name)
-        )));
-    };
-    super::refuse_system_pack(pack)?;
-    Ok(TriggerType {
-        id,
-        uid: format!("trigger_type:{pack}:{name}"),
-        reference: format!("{pack}.{name}"),
-        pack: pack.clone(),
-        name: name.clone(),
-        description: body.take_text("description"),
-        payload_schema: body.take_object("payload_schema").unwrap_or_default(),
-        parameters_schema: body.take_object("parameters_schema").unwrap_or_default(),
-        tags: tags(&mut body)?,
-        metadata_file: body.take_text("metadata_file").unwrap_or_default(),
-    })
+/// The trigger type of a request body.
+fn type_of(ctx: &Ctx, default_pack: Option<&str>) -> Result<TriggerType, ApiError> {
+    let body = ctx.any_object()?;
+    let found = checks::trigger_type(&body, default_pack.unwrap_or_default(), ctx.services().now())?;
+    if found.pack.is_empty() {
+        let fault = format!("Both pack and name needed for building ref. pack=None, name={}", found.name);
+        return Err(ApiError::bad_request(fault));
+    }
+    refuse_system_pack(&found.pack)?;
+    Ok(found)
 }
 
 /// `POST /triggertypes`.
 pub async fn create_type(ctx: Ctx) -> Result<Reply, ApiError> {
-    let trigger_type = type_of(&ctx, Id::fresh(ctx.services().now()), None)?;
+    let trigger_type = type_of(&ctx, None)?;
     let same = Find::eq("ref", trigger_type.reference.as_str());
     if let Some(existing) = ctx.services().store.first::<TriggerType>(&same).await? {
         return Err(domain::DomainError::Conflict {
@@ -114,13 +84,13 @@ pub async fn create_type(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `PUT /triggertypes/{ref}`.
 pub async fn update_type(ctx: Ctx) -> Result<Reply, ApiError> {
     let old = ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?;
-    super::refuse_system_pack(&old.pack)?;
-    let new = type_of(&ctx, old.id, Some(&old.pack))?;
+    refuse_system_pack(&old.pack)?;
+    let new = TriggerType { id: old.id, ..type_of(&ctx, Some(&old.pack))? };
     let store = &ctx.services().store;
     if new.reference != old.reference {
         // Renamed: the same document under its new name.
         let renamed = store.update(Versioned { rev: old.rev, doc: new }).await?;
-        super::changed::<TriggerType>(ctx.services(), Change::Update, renamed.id, &renamed.reference);
+        changed::<TriggerType>(ctx.services(), Change::Update, renamed.id, &renamed.reference);
         return Reply::json(&show(&renamed.doc));
     }
     Reply::json(&show(&register_type(ctx.services(), new).await?))
@@ -129,7 +99,7 @@ pub async fn update_type(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `DELETE /triggertypes/{ref}`: with its shadow trigger.
 pub async fn delete_type(ctx: Ctx) -> Result<Reply, ApiError> {
     let old = ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?;
-    super::refuse_system_pack(&old.pack)?;
+    refuse_system_pack(&old.pack)?;
     let services = ctx.services();
     let shadow = Find::eq("type", old.reference.as_str())
         .and(Cond::Eq("parameters_hash", parameters_hash(&Object::new()).into()));
@@ -140,9 +110,9 @@ pub async fn delete_type(ctx: Ctx) -> Result<Reply, ApiError> {
         batch.delete::<Trigger>(trigger.id, None);
     }
     services.store.commit(batch).await?;
-    super::changed::<TriggerType>(services, Change::Delete, old.id, &old.reference);
+    changed::<TriggerType>(services, Change::Delete, old.id, &old.reference);
     if let Some(trigger) = shadow {
-        super::changed::<Trigger>(services, Change::Delete, trigger.id, &trigger.reference);
+        changed::<Trigger>(services, Change::Delete, trigger.id, &trigger.reference);
     }
     Ok(Reply::no_content())
 }
@@ -210,7 +180,7 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         created_at: now,
     };
     services.store.insert(&trigger).await?;
-    super::changed::<Trigger>(services, Change::Create, trigger.id, &trigger.reference);
+    changed::<Trigger>(services, Change::Create, trigger.id, &trigger.reference);
     Reply::created(&trigger.to_api())
 }
 
@@ -227,7 +197,7 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     doc.uid = Trigger::uid_of(&doc.pack, &doc.name, &doc.parameters);
     doc.reference = format!("{}.{}", doc.pack, doc.name);
     let trigger = ctx.services().store.update(trigger).await?;
-    super::changed::<Trigger>(ctx.services(), Change::Update, trigger.id, &trigger.reference);
+    changed::<Trigger>(ctx.services(), Change::Update, trigger.id, &trigger.reference);
     Reply::json(&trigger.to_api())
 }
 
@@ -235,6 +205,6 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let trigger = find(&ctx).await?;
     ctx.services().store.remove::<Trigger>(trigger.id).await?;
-    super::changed::<Trigger>(ctx.services(), Change::Delete, trigger.id, &trigger.reference);
+    changed::<Trigger>(ctx.services(), Change::Delete, trigger.id, &trigger.reference);
     Ok(Reply::no_content())
 }

@@ -1,5 +1,6 @@
 //! One error type for every handler, mapped once to StackStorm's error body (spec/api.md §4).
 
+use content::ContentError;
 use domain::DomainError;
 use http::StatusCode;
 use model::Id;
@@ -90,6 +91,16 @@ impl From<DomainError> for ApiError {
             }
             DomainError::Superseded(text) => Self::new(StatusCode::CONFLICT, text),
             DomainError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ContentError> for ApiError {
+    fn from(error: ContentError) -> Self {
+        match error {
+            ContentError::Invalid(text) => Self::bad_request(text),
+            ContentError::NotFound(text) => Self::not_found(text),
+            ContentError::Domain(error) => error.into(),
         }
     }
 }

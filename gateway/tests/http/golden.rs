@@ -17,7 +17,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("auth/030-api-expired-token", "the same"),
     ("rules/027-create-cron-bad", "the cron parser's text is its own"),
     ("aliases/019-execute-name-only-get", "no alias was executed"),
-    ("actions/034-create-unknown-runner", "without the pointer to upgrade notes"),
     ("packs/011-views-file-icon", "the recorded pack is not here"),
     ("packs/024-install-local", "the packs pack's actions are not here"),
     ("packs/025-install-execution", "the same"),
@@ -40,9 +39,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("triggers/038-execution-attribute-trigger_instance", "the same"),
     ("triggers/040-list-executions-by-rule-name", "the same"),
     ("webhooks/022-execution-from-webhook", "the same"),
-    ("policies/001-types-list", "descriptions are ours"),
-    ("policies/002-types-get", "the same"),
-    ("policies/004-types-by-resource", "the same"),
 ];
 
 /// Endpoints of later issues.
@@ -53,7 +49,6 @@ const LATER: &[(&str, &str)] = &[
     ("DELETE", "/v1/actionalias"),
     ("GET", "/v1/actionalias/help"),
     ("GET", "/v1/traces"),
-    ("POST", "/v1/packs/register"),
     ("GET", "/v1/packs/index"),
     ("POST", "/v1/packs/index"),
 ];
@@ -166,6 +161,8 @@ impl Replay {
         differences.retain(|text| !bogus_uid || !text.starts_with(".uid"));
         // Actions made without an output schema get the defaults of its meta-schema there, which say nothing.
         differences.retain(|text| !text.starts_with(".output_schema."));
+        // The pack has grown by an action since it was recorded.
+        differences.retain(|text| text != ".actions: 24 instead of 23");
         self.compare_headers(recording, &ours.headers, &mut differences);
         self.problems.extend(differences.into_iter().map(|text| format!("{name}: {text}")));
     }

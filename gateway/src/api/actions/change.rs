@@ -1,40 +1,18 @@
 //! Creating, replacing and deleting actions, with their files.
 
 use bus::Change;
+use content::checks;
 use domain::triggers::{self, Dispatch};
 use domain::{DomainError, Services};
-use model::schema::{check_overrides, check_parameter_schemas};
-use model::{Action, Id, Object, Versioned};
+use model::{Action, Object, Versioned};
 use serde_json::{Value, json};
 use store::{Query as Find, StoreExt};
 
 use crate::api::packs::files;
-use crate::api::rules::tags;
 use crate::api::{changed, refuse_system_pack};
 use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
-
-const BODY: Shape = Shape {
-    fields: &[
-        must("name", Kind::Text),
-        must("runner_type", Kind::Text),
-        may("id", Kind::Text),
-        may("ref", Kind::Text),
-        may("uid", Kind::Text),
-        may("pack", Kind::Text),
-        may("description", Kind::Text),
-        may("enabled", Kind::Boolean),
-        may("entry_point", Kind::Text),
-        may("parameters", Kind::Object),
-        may("output_schema", Kind::Object),
-        may("tags", Kind::Array),
-        may("notify", Kind::Object),
-        may("metadata_file", Kind::Text),
-        may("data_files", Kind::Array),
-    ],
-    closed: true,
-};
 
 const DATA_FILE: Shape = Shape { fields: &[must("file_path", Kind::Text), must("content", Kind::Text)], closed: true };
 
@@ -45,29 +23,28 @@ struct DataFile {
 }
 
 /// The action of a request body, checked, and the files that come with it.
-async fn parse(ctx: &Ctx, id: Id, default_pack: &str) -> Result<(Action, Vec<DataFile>), ApiError> {
-    let mut body = ctx.object(&BODY)?;
-    let name = body.take_text("name").unwrap_or_default();
-    let pack = body.take_text("pack").filter(|pack| !pack.is_empty()).unwrap_or_else(|| default_pack.to_owned());
-    refuse_system_pack(&pack)?;
+async fn parse(ctx: &Ctx, default_pack: &str) -> Result<(Action, Vec<DataFile>), ApiError> {
+    let mut body = ctx.any_object()?;
     let files = data_files(&mut body)?;
-    let action = Action {
-        id,
-        uid: Action::uid_of(&pack, &name),
-        reference: format!("{pack}.{name}"),
-        pack,
-        name,
-        description: body.take_text("description"),
-        enabled: body.take_bool("enabled").unwrap_or(true),
-        runner_type: body.take_text("runner_type").unwrap_or_default(),
-        entry_point: body.take_text("entry_point").unwrap_or_default(),
-        parameters: body.take_object("parameters").unwrap_or_default(),
-        output_schema: body.take_object("output_schema").unwrap_or_default(),
-        tags: tags(&mut body)?,
-        notify: body.take_object("notify").unwrap_or_default(),
-        metadata_file: body.take_text("metadata_file").unwrap_or_default(),
+    let runner = match body.get("runner_type").and_then(Value::as_str) {
+        Some(name) => ctx.services().catalog.runner_type(name).await?,
+        None => None,
     };
-    check(ctx, &action).await?;
+    let find_runner = |_: &str| runner.as_deref().cloned();
+    let action = checks::action(&body, default_pack, &find_runner, ctx.services().now())?;
+    refuse_system_pack(&action.pack)?;
+    if action.name.is_empty() || action.name.contains('/') {
+        return Err(ApiError::bad_request(format!("Invalid action name \"{}\".", action.name)));
+    }
+    if files::directory(ctx, &action.pack).await?.is_none() {
+        let dirs = ctx.services().settings.pack_dirs.iter();
+        let searched: Vec<String> = dirs.map(|dir| dir.display().to_string()).collect();
+        return Err(ApiError::bad_request(format!(
+            "Content pack \"{}\" is not found or doesn't contain actions directory. Searched in: {}",
+            action.pack,
+            searched.join(":")
+        )));
+    }
     Ok((action, files))
 }
 
@@ -82,29 +59,6 @@ fn data_files(body: &mut Object) -> Result<Vec<DataFile>, ApiError> {
             Ok(DataFile { path, content: file.take_text("content").unwrap_or_default() })
         })
         .collect()
-}
-
-/// Whether the action could run: its pack, runner and parameters.
-async fn check(ctx: &Ctx, action: &Action) -> Result<(), ApiError> {
-    if action.name.is_empty() || action.name.contains('/') {
-        return Err(ApiError::bad_request(format!("Invalid action name \"{}\".", action.name)));
-    }
-    let Some(runner) = ctx.services().catalog.runner_type(&action.runner_type).await? else {
-        return Err(ApiError::bad_request(format!("RunnerType {} is not found.", action.runner_type)));
-    };
-    let invalid = |error: model::schema::SchemaError| ApiError::bad_request(error.to_string());
-    check_parameter_schemas(&action.parameters).map_err(invalid)?;
-    check_overrides(&action.reference, &runner.runner_parameters, &action.parameters, true).map_err(invalid)?;
-    if files::directory(ctx, &action.pack).await?.is_none() {
-        let searched: Vec<String> =
-            ctx.services().settings.pack_dirs.iter().map(|dir| dir.display().to_string()).collect();
-        return Err(ApiError::bad_request(format!(
-            "Content pack \"{}\" is not found or doesn't contain actions directory. Searched in: {}",
-            action.pack,
-            searched.join(":")
-        )));
-    }
-    Ok(())
 }
 
 /// Writes the files and tells of them. What can't be written is refused before anything is stored.
@@ -150,7 +104,7 @@ async fn refuse_duplicate(ctx: &Ctx, action: &Action) -> Result<(), ApiError> {
 
 /// `POST /actions`.
 pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
-    let (action, files) = parse(&ctx, Id::fresh(ctx.services().now()), "default").await?;
+    let (action, files) = parse(&ctx, "default").await?;
     refuse_duplicate(&ctx, &action).await?;
     write_files(&ctx, &action, &files).await?;
     ctx.services().store.insert(&action).await?;
@@ -163,7 +117,8 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let old = ctx.by_ref::<Action>(ctx.params.get("ref")).await?;
     refuse_system_pack(&old.pack)?;
-    let (action, files) = parse(&ctx, old.id, &old.pack).await?;
+    let (action, files) = parse(&ctx, &old.pack).await?;
+    let action = Action { id: old.id, ..action };
     refuse_duplicate(&ctx, &action).await?;
     write_files(&ctx, &action, &files).await?;
     let action = ctx.services().store.update(Versioned { rev: old.rev, doc: action }).await?;

@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod install;
+pub mod register;
 
 use model::{Id, Pack, Versioned};
 use store::{Order, Query as Find, StoreExt};
