@@ -1,7 +1,6 @@
 """Finds the action's class in its file and constructs it."""
 
 import importlib.util
-import inspect
 import logging
 import os
 import sys
@@ -91,15 +90,20 @@ def load(request):
 
 def _find_class(path):
     module = _import(path)
-    found = [
-        member
-        for _name, member in inspect.getmembers(module, inspect.isclass)
-        if member.__module__ == module.__name__ and callable(getattr(member, "run", None))
-        and "run" not in getattr(member, "__abstractmethods__", ())
-    ]
+    found = [name for name, member in vars(module).items() if _is_action(member, module)]
     if not found:
         raise LoadError(_text(path, 'Found no classes in plugin file "%s" matching requirements.' % path))
-    return found[0]
+    return getattr(module, min(found))
+
+
+def _is_action(member, module):
+    """A class of this module that implements `run`, whatever it inherits."""
+    return (
+        isinstance(member, type)
+        and member.__module__ == module.__name__
+        and callable(getattr(member, "run", None))
+        and "run" not in getattr(member, "__abstractmethods__", ())
+    )
 
 
 def _import(path):
@@ -109,7 +113,7 @@ def _import(path):
         raise LoadError(_text(path, "it is not a Python file"))
     module = importlib.util.module_from_spec(spec)
     # A file named like a module of the standard library must not take that module's place for other importers.
-    taken = name in sys.modules or name in getattr(sys, "builtin_module_names", ())
+    taken = name in sys.modules
     if not taken:
         sys.modules[name] = module
     try:

@@ -2,7 +2,8 @@
 
 The control socket carries frames of 8 bytes of length (little-endian) and JSON. The request is an object:
 
-    file_path, pack, user, parameters, config, log_level
+    file_path   absolute
+    pack, user, parameters, config, log_level
     env         variables to set (null removes one)
     path        what comes first on sys.path, in order
     limits      {"nofile": n, "as": bytes, …}: soft and hard limits
@@ -71,7 +72,7 @@ def _prepare(request):
     sdk = os.path.dirname(_HERE)
     first = list(request.get("path", ()))
     own = [entry for entry in sys.path if entry not in first and entry != sdk]
-    directory = os.path.dirname(os.path.abspath(request["file_path"]))
+    directory = os.path.dirname(request["file_path"])
     sys.path[:] = first + [sdk] + own + [directory]
     sys.argv[:] = [request["file_path"]]
     limits = request.get("limits")
