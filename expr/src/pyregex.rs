@@ -13,8 +13,9 @@ use parking_lot::RwLock;
 const BACKTRACK_LIMIT: usize = 200_000;
 /// Bytes a compiled automaton may take.
 const SIZE_LIMIT: usize = 1 << 20;
-/// Longest pattern that is taken.
-const MAX_PATTERN: usize = 1 << 16;
+/// Longest pattern that is taken, and most parentheses in it.
+const MAX_PATTERN: usize = 1 << 14;
+const MAX_GROUPS: usize = 250;
 /// Compiled patterns kept.
 const CACHED: usize = 1024;
 
@@ -106,6 +107,9 @@ impl PyRegex {
 fn compile(pattern: &str, flags: Flags) -> Result<PyRegex, RegexError> {
     if pattern.len() > MAX_PATTERN {
         return Err(RegexError(format!("the pattern is longer than {MAX_PATTERN} bytes")));
+    }
+    if pattern.matches('(').count() > MAX_GROUPS {
+        return Err(RegexError(format!("the pattern has more than {MAX_GROUPS} groups")));
     }
     let mut builder = RegexBuilder::new(&translate(pattern));
     builder.backtrack_limit(BACKTRACK_LIMIT).delegate_size_limit(SIZE_LIMIT);

@@ -9,7 +9,7 @@ use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value as Jinja
 use parking_lot::RwLock;
 
 use super::datastore::{Keys, Next};
-use super::{KeySource, RenderError, errors, percent, slices, values};
+use super::{KeySource, RenderError, complexity, errors, percent, slices, values};
 
 /// Instructions and 64-byte steps of output that one rendering may take.
 const FUEL: u64 = 500_000;
@@ -93,6 +93,9 @@ impl Compiled {
     fn new(text: &str, typed: bool) -> Result<Self, RenderError> {
         if text.len() > MAX_TEMPLATE {
             return Err(RenderError::Limit(format!("the template is longer than {MAX_TEMPLATE} bytes")));
+        }
+        if complexity::is_too_complex(text) {
+            return Err(RenderError::Limit("an expression of the template is too complex".to_owned()));
         }
         let source = percent::rewrite(text);
         let mut env = BASE.clone();

@@ -3,6 +3,7 @@
 //! [`render_text`] and [`render`] are what callers need. Compiled templates are cached by text; each rendering is
 //! bounded in work and output. An undefined name is an error everywhere, in Jinja2's words.
 
+mod complexity;
 mod datastore;
 mod engine;
 mod errors;
