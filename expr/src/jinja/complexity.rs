@@ -7,8 +7,11 @@ const MAX_CHAIN: usize = 300;
 /// Whether some `{{ }}` or `{% %}` holds a longer chain than is taken.
 pub(super) fn is_too_complex(text: &str) -> bool {
     let mut rest = text;
-    while let Some(open) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
-        let tag = &rest[open + 2..];
+    while let Some(open) = rest.find('{') {
+        let Some(tag) = rest[open + 1..].strip_prefix(['{', '%']) else {
+            rest = &rest[open + 1..];
+            continue;
+        };
         let Some(end) = count(tag.as_bytes()) else { return true };
         rest = &tag[end..];
     }
