@@ -79,6 +79,15 @@ impl Context {
 
     /// Prints a list; returns the table, if it was one.
     pub fn show_list(&self, documents: &[Value], columns: &[String]) -> Result<Option<String>> {
+        self.print_list(documents, columns, false)
+    }
+
+    /// Prints a list whose columns nobody chose: each may be as wide as the next.
+    pub fn show_unnamed_list(&self, documents: &[Value], columns: &[String]) -> Result<Option<String>> {
+        self.print_list(documents, columns, true)
+    }
+
+    fn print_list(&self, documents: &[Value], columns: &[String], unnamed: bool) -> Result<Option<String>> {
         let picked = || Value::Array(documents.iter().map(|document| value::pick(document, columns)).collect());
         match self.style.format {
             Format::Json => say(&python::json(&picked(), true)),
@@ -90,6 +99,7 @@ impl Context {
                 let rows: Vec<Vec<String>> = documents.iter().map(cells).collect();
                 let limits = match self.matches.all("attr") {
                     [all] if all == "all" => Vec::new(),
+                    _ if unnamed => vec![Some(table::UNNAMED_WIDTH); columns.len()],
                     _ => table::limits(columns, &rows, &self.widths()?, self.style.columns),
                 };
                 let grid = table::grid(columns, &rows, &limits);

@@ -255,7 +255,10 @@ pub async fn show(context: &Context, document: &Value, defaults: &[&str], elapse
     if let Some(key) = matches.one("key") {
         let found = execution::result_key(document, key);
         say(&match style.format {
-            Format::Human => python::text(&found),
+            Format::Human => match &found {
+                Value::String(text) => text.clone(),
+                other => python::repr(other).replace("\\n", "\n").replace("\\r", "\r"),
+            },
             Format::Json => python::json(&found, true),
             Format::Yaml => yaml::dump(&found, yaml::DOCUMENT),
         });

@@ -91,6 +91,8 @@ pub async fn delete_by_prefix(context: &Context) -> Result<()> {
         let Some(name) = key.get("name").and_then(Value::as_str) else { continue };
         match context.client.delete(&format!("/keys/{}", segment(name)), &Query::new(), None).await {
             Ok(_) => deleted.push(name),
+            // gone in the meantime is as good as deleted
+            Err(Error::Http { status: 404, .. }) => deleted.push(name),
             Err(Error::Http { text, .. }) => say(&format!("Failed to delete key \"{name}\": {text}")),
             Err(error) => return Err(error),
         }

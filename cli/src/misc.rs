@@ -192,7 +192,7 @@ pub async fn trigger_specs(context: &Context) -> Result<()> {
     let first = ["id", "name", "pack"];
     let mut columns = first.map(str::to_owned).to_vec();
     columns.extend(value::union(&found).into_iter().filter(|name| !first.contains(&name.as_str())));
-    context.show_list(&found, &columns)?;
+    context.show_unnamed_list(&found, &columns)?;
     Ok(())
 }
 

@@ -196,6 +196,7 @@ pub const RESOURCES: &[Resource] = &[
         exact: true,
         include: false,
         last: true,
+        reversed: true,
         slash: true,
         ..BASE
     },
@@ -380,6 +381,7 @@ pub const RESOURCES: &[Resource] = &[
         columns: &["id", "trigger", "occurrence_time", "status"],
         order: &["id", "trigger", "occurrence_time", "payload"],
         last: true,
+        reversed: true,
         slash: true,
         filters: &[
             filter(&["--trigger"], "trigger", "Only those of this trigger."),

@@ -44,13 +44,19 @@ async fn list(context: &Context, resource: &Resource) -> Result<()> {
         query.push(("limit", limit.to_string()));
     }
     filters(context, resource, &mut query)?;
-    let slash = if resource.slash { "/" } else { "" };
+    let filtered = resource.include || resource.last || !query.is_empty();
+    let slash = if resource.slash && filtered { "/" } else { "" };
     let answer = context.client.get(&format!("{}{slash}", resource.path), &query).await?;
     let total = answer.total();
     let mut documents = answer.list();
     let count = documents.len();
     if resource.reversed || (resource.name == "key" && context.style.format != crate::output::Format::Human) {
         documents.reverse();
+    }
+    if resource.name == "webhook" {
+        documents.iter_mut().for_each(name_webhook);
+        documents
+            .sort_by_key(|document| value::at(document, "url").and_then(Value::as_str).unwrap_or_default().to_owned());
     }
     if everything {
         columns = value::union(&documents);
@@ -61,17 +67,14 @@ async fn list(context: &Context, resource: &Resource) -> Result<()> {
             "execution" => {
                 documents = documents.into_iter().map(|d| execution::for_list(d, &context.style, now)).collect()
             }
-            "webhook" => documents.iter_mut().for_each(name_webhook),
             "trace" if count == 1 && context.attributes().is_none() => {
                 let text = crate::trace::text(context, &documents[0], None);
                 say(&text);
-                note(context, resource, total, count, limit, text.lines().last());
+                note(context, resource, total, count, 1, text.lines().last());
                 return Ok(());
             }
             _ => {}
         }
-    } else if resource.name == "webhook" {
-        documents.iter_mut().for_each(name_webhook);
     }
     let shown = context.show_list(&documents, &columns)?;
     note(context, resource, total, count, limit, shown.as_deref());
@@ -86,7 +89,7 @@ fn note(context: &Context, resource: &Resource, total: Option<usize>, count: usi
     if total.is_none_or(|total| total <= count) || limit < 0 {
         return;
     }
-    let what = match count {
+    let what = match limit {
         1 => format!("Only one {} is", resource.nouns[0]),
         many => format!("Only first {many} {} are", resource.nouns[1]),
     };
@@ -165,9 +168,10 @@ pub async fn each(
     mut show: impl FnMut(Value) -> Result<()>,
 ) -> Result<()> {
     let ids = context.matches.all(argument);
+    let mut found = Vec::new();
     for id in ids {
         match context.client.get(&format!("{}/{}", resource.path, segment(id)), query).await {
-            Ok(answer) => show(answer.body)?,
+            Ok(answer) => found.push(answer.body),
             Err(error) if error.is_not_found() => {
                 say_not_found(resource, id);
                 if ids.len() == 1 {
@@ -177,7 +181,7 @@ pub async fn each(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    found.into_iter().try_for_each(&mut show)
 }
 
 async fn create(context: &Context, resource: &Resource) -> Result<()> {
@@ -242,7 +246,11 @@ async fn delete(context: &Context, resource: &Resource) -> Result<()> {
     };
     let body = context.matches.has("remove-files").then(|| json!({"remove_files": true}));
     let path = format!("{}/{}", resource.path, segment(&key(&document, id)));
-    context.client.delete(&path, &Query::new(), body.as_ref()).await?;
+    match context.client.delete(&path, &Query::new(), body.as_ref()).await {
+        // gone in the meantime is as good as deleted
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
+    }
     say(&format!("Resource with id \"{id}\" has been successfully deleted."));
     Ok(())
 }

@@ -163,7 +163,7 @@ pub fn workflow_text(execution: &Value, asked: Option<&[String]>, style: &Style,
 
 /// The tasks of a workflow, children below their parents as the server sends them.
 pub fn tasks(children: &[Value], root: &str, widths: &[usize], style: &Style, now: DateTime<Utc>) -> String {
-    let rows = task_rows(children, root, style, now);
+    let rows = task_rows(children, root, now);
     let columns = TASK_COLUMNS.map(str::to_owned);
     match style.format {
         Format::Json => python::json(&Value::Array(rows), true),
@@ -194,8 +194,7 @@ fn task_cell(row: &Value, name: &str, style: &Style) -> String {
     }
 }
 
-fn task_rows(children: &[Value], root: &str, style: &Style, now: DateTime<Utc>) -> Vec<Value> {
-    let _ = style;
+fn task_rows(children: &[Value], root: &str, now: DateTime<Utc>) -> Vec<Value> {
     let text = |document: &Value, path: &str| value::at(document, path).and_then(Value::as_str).map(str::to_owned);
     let has_children = |child: &Value| child.get("children").and_then(Value::as_array).is_some_and(|c| !c.is_empty());
     let nested = children.iter().any(has_children);
@@ -212,13 +211,16 @@ fn task_rows(children: &[Value], root: &str, style: &Style, now: DateTime<Utc>) 
             };
             let names = ["context.orquesta.task_name", "context.chain.name", "context.mistral.task_name"];
             let task = names.iter().find_map(|path| text(child, path));
-            json!({
+            let mut row = json!({
                 "id": id,
                 "status": format!("{}{}", status(child), elapsed(child, now)),
-                "task": task,
                 "action": text(child, "action.ref"),
                 "start_timestamp": child.get("start_timestamp"),
-            })
+            });
+            if let Some(task) = task {
+                row["task"] = json!(task);
+            }
+            row
         })
         .collect()
 }
@@ -277,7 +279,7 @@ mod tests {
     fn nested_tasks_are_indented() {
         let child = |id: &str, parent: &str, children: &[&str]| json!({"id": id, "parent": parent, "children": children, "status": "pending"});
         let children = [child("a", "r", &["b"]), child("b", "a", &["c"]), child("c", "b", &[]), child("d", "r", &[])];
-        let ids: Vec<_> = task_rows(&children, "r", &PLAIN, Utc::now()).iter().map(|row| row["id"].clone()).collect();
+        let ids: Vec<_> = task_rows(&children, "r", Utc::now()).iter().map(|row| row["id"].clone()).collect();
         assert_eq!(ids, ["+ a", " + b", "    c", "  d"]);
     }
 }

@@ -8,8 +8,8 @@ const PROPERTY_WIDTHS: [Option<usize>; 2] = [Some(20), Some(60)];
 const ID_COLUMN: usize = 26;
 /// Room for `succeeded (12s elapsed)`.
 const STATUS_WIDTH: usize = 24;
-/// A column that `-w` gives no width.
-const UNNAMED_WIDTH: usize = 28;
+/// A column of unknown meaning.
+pub const UNNAMED_WIDTH: usize = 28;
 const LEAST_WIDTH: usize = 5;
 
 /// A grid of cells, left aligned. A cell is as wide as its longest line, but not wider than its column's limit or
@@ -76,7 +76,9 @@ pub fn limits(columns: &[String], rows: &[Vec<String>], asked: &[usize], termina
     match asked {
         [] => {}
         [all] => return vec![Some(*all); columns.len()],
-        some => return (0..columns.len()).map(|at| Some(some.get(at).copied().unwrap_or(UNNAMED_WIDTH))).collect(),
+        some if some.len() == columns.len() => return some.iter().copied().map(Some).collect(),
+        // too few or too many: as if none could be told apart
+        _ => return vec![Some(UNNAMED_WIDTH); columns.len()],
     }
     let ids = columns.first().is_some_and(|name| name == "id");
     let longest = rows.iter().filter_map(|row| row.first()).map(|id| wrap::width(id)).max().unwrap_or(0);
@@ -119,10 +121,7 @@ mod tests {
         let columns = strings(&["id", "action.ref", "context.user", "status", "start_timestamp", "end_timestamp"]);
         let given: Vec<_> = limits(&columns, &[], &[], 150).into_iter().flatten().collect();
         assert_eq!(given, [26, 20, 20, 24, 20, 16]);
-        assert_eq!(
-            limits(&columns, &[], &[30, 10], 150).into_iter().flatten().collect::<Vec<_>>(),
-            [30, 10, 28, 28, 28, 28]
-        );
+        assert_eq!(limits(&columns, &[], &[30, 10], 150).into_iter().flatten().collect::<Vec<_>>(), [28; 6]);
         assert_eq!(limits(&strings(&["ref", "pack", "description"]), &[], &[], 150), vec![Some(50); 3]);
     }
 

@@ -72,7 +72,7 @@ pub fn object_cell(document: &Value, path: &str) -> String {
             if python::is_falsy(value) {
                 return String::new();
             }
-            python::json(value, false).replace("\\n", "\n")
+            python::json(value, false).replace("\\n", "\n").replace("\\r", "").replace("\\\"", "\"")
         }
         Some(value) => python::text(value),
     }
