@@ -19,6 +19,9 @@ const WORTH: u64 = 24 << 20;
 const SMALL: u64 = 1 << 20;
 /// Rounds beside the writer before it finishes the work whatever is left.
 const MAX_ROUNDS: u32 = 4;
+/// Log at which the writer waits for the round under way, bytes: on a disk that is too slow for what is written,
+/// callers must feel it before the log fills the disk.
+const TOO_MUCH: u64 = 96 << 20;
 /// What a write adds to the log besides its body, about: a page of the table and one of an index.
 const PER_WRITE: u64 = 2 * 4_096;
 
@@ -30,38 +33,40 @@ pub(super) struct Checkpoints {
     options: SqliteConnectOptions,
     /// Bytes in the log since the last round began; an estimate.
     logged: u64,
+    /// Bytes in the log since it began anew; an estimate.
+    length: u64,
     round: Option<JoinHandle<Result<(), StoreError>>>,
     rounds: u32,
 }
 
 impl Checkpoints {
     pub(super) const fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, logged: 0, round: None, rounds: 0 }
+        Self { options, logged: 0, length: 0, round: None, rounds: 0 }
     }
 
     /// Takes note of what a transaction wrote.
     pub(super) fn wrote(&mut self, requests: usize, bytes: usize) {
-        self.logged += requests as u64 * PER_WRITE + bytes as u64;
+        let logged = requests as u64 * PER_WRITE + bytes as u64;
+        self.logged += logged;
+        self.length += logged;
     }
 
     /// Between two transactions: begins, goes on with or ends a checkpoint, if it is time.
     pub(super) async fn tend(&mut self, connection: &mut SqliteConnection) {
+        let pressing = self.length >= TOO_MUCH;
         match self.round.take() {
             None if self.logged >= WORTH => self.begin(),
-            Some(round) if round.is_finished() => {
-                if !finished(round).await {
-                    // Such as a full disk: tried again when as much has been written once more.
-                    self.logged = 0;
-                    self.rounds = 0;
-                } else if self.logged <= SMALL || self.rounds >= MAX_ROUNDS {
-                    if let Err(error) = run_fixed(connection, COPY).await {
-                        tracing::warn!(%error, "a checkpoint failed");
-                    }
-                    self.logged = 0;
-                    self.rounds = 0;
-                } else {
+            Some(round) if pressing || round.is_finished() => {
+                let copied = finished(round).await;
+                if copied && !pressing && self.logged > SMALL && self.rounds < MAX_ROUNDS {
                     self.begin();
+                    return;
                 }
+                // After a failure, such as a full disk, it is tried again when as much has been written once more.
+                if copied && let Err(error) = run_fixed(connection, COPY).await {
+                    tracing::warn!(%error, "a checkpoint failed");
+                }
+                (self.logged, self.length, self.rounds) = (0, 0, 0);
             }
             running => self.round = running,
         }

@@ -143,6 +143,8 @@ impl Writer {
         // SQLite may have rolled back by itself; then this fails, harmlessly.
         let _ = run_fixed(&mut connection, "ROLLBACK").await;
         if matches!(error, StoreError::Full(_)) {
+            // What is in the log can be moved to the database, and the log's own space be used again.
+            let _ = run_fixed(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)").await;
             self.connection = Some(connection);
         } else if let Err(error) = connection.close().await {
             tracing::debug!(%error, "closing a connection after a failure");
