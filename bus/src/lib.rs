@@ -6,6 +6,8 @@
 //! [`Bus`] is the port; [`local`] is the in-process adapter. Every adapter passes [`contract`]. Whatever is lost,
 //! repeated or reordered here is healed from the store by the backup scheduler.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod local;
 pub mod message;
 pub mod port;

@@ -1,5 +1,7 @@
 //! The contract suite on SQLite.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

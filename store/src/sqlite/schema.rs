@@ -20,7 +20,8 @@ const FIXED: &str = "
     CREATE TABLE IF NOT EXISTS squall_lacking (
         collection TEXT NOT NULL, field TEXT NOT NULL, PRIMARY KEY (collection, field)) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS squall_blobs (
-        id BLOB PRIMARY KEY NOT NULL, upload INTEGER NOT NULL, size INTEGER NOT NULL, chunks INTEGER NOT NULL) STRICT;
+        id BLOB PRIMARY KEY NOT NULL, upload INTEGER NOT NULL UNIQUE,
+        size INTEGER NOT NULL, chunks INTEGER NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS squall_blob_chunks (
         upload INTEGER NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (upload, seq)) STRICT;
 ";

@@ -31,6 +31,8 @@ pub(super) enum Work {
         seq: i64,
         data: Vec<u8>,
     },
+    /// Removes the chunks of an upload that failed.
+    DropUpload(i64),
     DeleteBlob(Id),
     /// Proves that writes are possible.
     Probe,

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     connection: Option<SqliteConnection>,
     /// Highest epoch of each fence, as committed.
     fences: HashMap<String, u64>,
+    /// The last transaction failed; said once, until one succeeds.
+    failing: bool,
     /// Let go last.
     _lock: DirectoryLock,
 }
@@ -56,6 +58,7 @@ impl Writer {
             checkpoints,
             connection: Some(connection),
             fences,
+            failing: false,
             _lock: lock,
         }
     }
@@ -96,7 +99,12 @@ impl Writer {
         }
         let count = works.len();
         let outcomes = match self.transact(works).await {
-            Ok(outcomes) => outcomes,
+            Ok(outcomes) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the store takes writes again");
+                }
+                outcomes
+            }
             Err(error) => {
                 self.recover(&error).await;
                 vec![Err(error); count]
@@ -138,7 +146,9 @@ impl Writer {
     /// After a failed transaction: rolls it back if it is still open. Unless the disk is just full, the connection
     /// is not trusted further.
     async fn recover(&mut self, error: &StoreError) {
-        tracing::warn!(%error, "a transaction failed");
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(%error, "the store can't write");
+        }
         let Some(mut connection) = self.connection.take() else { return };
         // SQLite may have rolled back by itself; then this fails, harmlessly.
         let _ = run_fixed(&mut connection, "ROLLBACK").await;
@@ -259,6 +269,7 @@ impl Transaction<'_> {
             Work::BlobHead { id, upload, size, seq, data } => {
                 blobs::insert_head(connection, id, upload, size, seq, data).await
             }
+            Work::DropUpload(upload) => blobs::drop_upload(connection, upload).await,
             Work::DeleteBlob(id) => blobs::delete(connection, id).await,
             Work::Probe => {
                 let sql = "INSERT INTO squall_meta (name, value) VALUES ('probe', 1)
