@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 /// Relative path and text of every file.
 pub const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk_files.rs"));
 
-/// Unpacks the SDK to `<data_dir>/sdk/<hash>` unless it is there, and returns that directory.
+/// Unpacks the SDK to `<data_dir>/sdk/<hash>` unless it is there, and returns that directory, absolute: actions may
+/// change theirs.
 ///
 /// It appears complete under its name or not at all. Directories of other versions are left: another node of this
 /// machine may use them.
 pub fn unpack(data_dir: &Path) -> io::Result<PathBuf> {
-    let parent = data_dir.join("sdk");
+    let parent = std::path::absolute(data_dir)?.join("sdk");
     let target = parent.join(hash());
     if target.try_exists()? {
         return Ok(target);

@@ -26,7 +26,7 @@ pub async fn virtualenv(base_path: &Path, pack: &str, pack_directory: &Path) -> 
     if SYSTEM_PACKS.contains(&pack) {
         return Ok(None);
     }
-    let directory = base_path.join("virtualenvs").join(pack);
+    let directory = std::path::absolute(base_path)?.join("virtualenvs").join(pack);
     let exists = async |path: PathBuf| tokio::fs::try_exists(path).await.unwrap_or(false);
     if exists(directory.join("bin/python")).await {
         return Ok(Some(directory));
