@@ -76,16 +76,6 @@ impl DataDir {
         Ok(Some(Crypto::from_key_file(&text).with_context(|| path.display().to_string())?))
     }
 
-    /// Random bytes of this data directory, made at the first start; what they sign is valid here alone.
-    pub fn secret(&self, name: &str) -> Result<Vec<u8>> {
-        let path = self.root.join(name);
-        if !path.is_file() {
-            let text: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
-            write_private(&path, &text)?;
-        }
-        Ok(std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?)
-    }
-
     /// Makes the administrator at the first start. A password in the environment also replaces an older one.
     pub fn admin(&self, given: Option<&str>) -> Result<Admin> {
         let path = self.htpasswd();
@@ -161,6 +151,5 @@ mod tests {
         let data = DataDir::open(dir.path()).unwrap();
         let secret = data.crypto(None).unwrap().unwrap().encrypt("x").unwrap();
         assert_eq!(data.crypto(None).unwrap().unwrap().decrypt(&secret).unwrap(), "x");
-        assert_eq!(data.secret("s").unwrap(), data.secret("s").unwrap());
     }
 }

@@ -9,11 +9,12 @@ use domain::Services;
 use domain::action_token::ActionTokens;
 use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, Mount, SameSite};
 use runners::{PythonOptions, RunnerOptions, RunnerPool};
+use scheduler::{RulesEngine, Scheduler, SchedulerSettings};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Span};
 use crate::data_dir::DataDir;
 use crate::health::NodeReady;
 use crate::listen::Addresses;
@@ -148,19 +149,34 @@ impl Roles {
 }
 
 fn start_schedulers(wiring: &Wiring<'_>, _intake: &mut Stage, deciders: &mut Stage, _after: &mut Stage) {
-    let services = (*wiring.services).clone();
+    let services = wiring.services;
+    let settings = scheduler_settings(wiring.config);
+    let rules = RulesEngine::new(services.clone(), settings.rules);
+    let cancel = deciders.cancel.clone();
+    deciders.spawn("rules engine", async move {
+        rules.run(cancel).await;
+        Ok(())
+    });
+    let scheduler = Scheduler::new(services.clone(), settings.schedule);
     let cancel = deciders.cancel.clone();
     deciders.spawn("scheduler", async move {
-        let mut jobs = services.bus.consume(bus::Queue::Schedule, 64).await?;
-        loop {
-            let delivery = tokio::select! { () = cancel.cancelled() => return Ok(()), next = jobs.next() => next };
-            let Some(delivery) = delivery else { return Ok(()) };
-            if let bus::Job::Execution { hint: Some(execution), .. } = &delivery.job {
-                domain::executions::release(&services, execution.clone()).await;
-            }
-            delivery.ack();
-        }
+        scheduler.run(cancel).await;
+        Ok(())
     });
+}
+
+fn scheduler_settings(config: &Config) -> SchedulerSettings {
+    let mut settings = SchedulerSettings::default();
+    settings.timers.catch_up_window = config.timers.catch_up_window.0;
+    let ttl = |span: Option<Span>| span.map(|span| span.0);
+    let collector = &config.garbage_collector;
+    settings.garbage.collection_interval = collector.interval.0;
+    settings.garbage.executions_ttl = ttl(collector.action_executions_ttl);
+    settings.garbage.execution_output_ttl = ttl(collector.action_executions_output_ttl);
+    settings.garbage.trigger_instances_ttl = ttl(collector.trigger_instances_ttl);
+    settings.garbage.rule_enforcements_ttl = ttl(collector.rule_enforcements_ttl);
+    settings.garbage.tokens_ttl = ttl(collector.tokens_ttl);
+    settings
 }
 
 fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> RunnerOptions {

@@ -9,7 +9,6 @@ use domain::action_token::ActionTokens;
 use domain::{Services, Settings};
 use model::SystemClock;
 use store::sqlite::{SqliteOptions, SqliteStore};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::data_dir::{Admin, DataDir};
@@ -137,6 +136,3 @@ fn settings(config: &Config, data: &DataDir, system_packs: &std::path::Path) -> 
 pub fn hostname() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".to_owned())
 }
-
-/// Ends when a role ends by itself or the stop is requested.
-pub type Stop = CancellationToken;
