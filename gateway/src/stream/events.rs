@@ -1,42 +1,43 @@
 //! `GET /stream`.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio_util::sync::CancellationToken;
 
 use super::HEARTBEAT;
 use super::filter::Filter;
 use super::hub::{Announced, Encoded};
 use crate::context::Ctx;
+use crate::gateway::Shared;
 use crate::http::{ApiError, Reply};
 
 /// One client.
 struct Client {
+    shared: Arc<Shared>,
     events: Receiver<Announced>,
-    filter: Filter,
-    heartbeat: Duration,
-    stopping: CancellationToken,
+    filter: Arc<Filter>,
     greeted: bool,
     ended: bool,
 }
 
 pub async fn follow(ctx: Ctx) -> Result<Reply, ApiError> {
     let shared = &ctx.gateway;
-    let client = Client {
-        events: shared.hub.subscribe(shared.limits.max_streams)?,
-        filter: Filter::parse(&ctx.query),
-        heartbeat: shared.limits.heartbeat,
-        stopping: shared.hub.stopping.clone(),
-        greeted: false,
-        ended: false,
-    };
+    let events = shared.hub.subscribe(shared.limits.max_streams)?;
+    let filter = Arc::new(Filter::parse(&ctx.query));
+    shared.hub.register(&filter);
+    let client = Client { shared: shared.clone(), events, filter, greeted: false, ended: false };
     Ok(super::reply(futures::stream::unfold(client, |mut client| async {
         let frame = client.next().await?;
         Some((frame, client))
     })))
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.hub.unregister(&self.filter);
+    }
 }
 
 impl Client {
@@ -49,10 +50,11 @@ impl Client {
             self.greeted = true;
             return Some(HEARTBEAT);
         }
+        let heartbeat = self.shared.limits.heartbeat;
         loop {
             let received = tokio::select! {
-                () = self.stopping.cancelled() => return None,
-                received = tokio::time::timeout(self.heartbeat, self.events.recv()) => received,
+                () = self.shared.hub.stopping.cancelled() => return None,
+                received = tokio::time::timeout(heartbeat, self.events.recv()) => received,
             };
             match received {
                 Err(_) => return Some(HEARTBEAT),
@@ -76,7 +78,7 @@ impl Client {
         let mut all: Option<BytesMut> = None;
         let mut one: Option<Bytes> = None;
         for event in encoded {
-            if !self.filter.wants(event) {
+            if !self.filter.wants(&event.meta) {
                 continue;
             }
             match (&mut all, one.take()) {
@@ -88,7 +90,7 @@ impl Client {
                 }
                 (None, None) => one = Some(event.frame.clone()),
             }
-            if self.filter.ends(event) {
+            if self.filter.ends(&event.meta) {
                 self.ended = true;
                 break;
             }

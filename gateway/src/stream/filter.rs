@@ -2,7 +2,7 @@
 
 use model::Id;
 
-use super::hub::{About, Encoded};
+use super::hub::{About, Meta};
 use crate::http::Query;
 
 /// Sent to clients that don't say which events they want.
@@ -42,7 +42,7 @@ impl Filter {
         }
     }
 
-    pub fn wants(&self, event: &Encoded) -> bool {
+    pub fn wants(&self, event: &Meta) -> bool {
         let named = self.events.iter().any(|glob| matches(glob, &event.name));
         let action = || event.action.as_ref().is_some_and(|action| self.actions.contains(action));
         let execution =
@@ -51,7 +51,7 @@ impl Filter {
     }
 
     /// Whether the stream ends after this event.
-    pub fn ends(&self, event: &Encoded) -> bool {
+    pub fn ends(&self, event: &Meta) -> bool {
         let (Some(name), Some(execution)) = (&self.end_event, &self.end_execution) else { return false };
         event.completed && event.name == *name && event.id.is_some_and(|id| id.to_string() == *execution)
     }
@@ -110,7 +110,6 @@ fn in_set(set: &[char], c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     #[test]
     fn globs() {
@@ -128,14 +127,13 @@ mod tests {
         }
     }
 
-    fn event(name: &str, about: About, action: Option<&str>, id: Option<&str>) -> Encoded {
-        Encoded {
+    fn event(name: &str, about: About, action: Option<&str>, id: Option<&str>) -> Meta {
+        Meta {
             name: name.to_owned(),
             about,
             action: action.map(str::to_owned),
             id: id.map(|id| id.parse().unwrap()),
             completed: true,
-            frame: Bytes::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use bus::{Change, Event, Received, Topic};
 use bytes::Bytes;
 use domain::view::{self, ViewOptions};
 use model::{Execution, Id};
+use parking_lot::RwLock;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Shared;
 use crate::http::ApiError;
 
-use super::frame;
+use super::filter::Filter;
+use super::{OUTPUT_CREATED, frame};
 
 /// What kind of resource an encoded event is about, for filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +26,9 @@ pub enum About {
     Other,
 }
 
-/// One event as the stream shows it.
+/// What filters see of an event.
 #[derive(Debug, Clone)]
-pub struct Encoded {
+pub struct Meta {
     pub name: String,
     pub about: About,
     /// Absent on events without action.
@@ -34,13 +36,19 @@ pub struct Encoded {
     /// Id of the execution, or of the execution that output is of; a liveaction's own.
     pub id: Option<Id>,
     pub completed: bool,
+}
+
+/// One event as the stream shows it.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    pub meta: Meta,
     pub frame: Bytes,
 }
 
 /// What stream clients receive.
 #[derive(Debug, Clone)]
 pub enum Announced {
-    /// An event with its encodings, in the order in which they are sent.
+    /// An event with those of its encodings that somebody wants, in the order in which they are sent.
     Event { event: Arc<Event>, encoded: Arc<[Encoded]> },
     /// Events were lost on the way: clients are cut off, so that they read anew what they follow.
     Lost,
@@ -50,12 +58,18 @@ pub enum Announced {
 #[derive(Debug)]
 pub struct Hub {
     sender: broadcast::Sender<Announced>,
+    /// Of the clients that take encoded events: what none of them wants is not encoded.
+    filters: RwLock<Vec<Arc<Filter>>>,
     pub(super) stopping: CancellationToken,
 }
 
 impl Hub {
     pub fn new(backlog: usize) -> Self {
-        Self { sender: broadcast::Sender::new(backlog.max(16)), stopping: CancellationToken::new() }
+        Self {
+            sender: broadcast::Sender::new(backlog.max(16)),
+            filters: RwLock::default(),
+            stopping: CancellationToken::new(),
+        }
     }
 
     /// Events from now on.
@@ -64,6 +78,19 @@ impl Hub {
             return Err(ApiError::unavailable(format!("{max_clients} clients follow the stream already (the limit).")));
         }
         Ok(self.sender.subscribe())
+    }
+
+    /// Has what this filter lets through encoded, until [`Hub::unregister`].
+    pub(super) fn register(&self, filter: &Arc<Filter>) {
+        self.filters.write().push(filter.clone());
+    }
+
+    pub(super) fn unregister(&self, filter: &Arc<Filter>) {
+        self.filters.write().retain(|other| !Arc::ptr_eq(other, filter));
+    }
+
+    fn is_wanted(&self, meta: &Meta) -> bool {
+        self.filters.read().iter().any(|filter| filter.wants(meta))
     }
 }
 
@@ -113,60 +140,68 @@ const fn suffix(change: Change) -> &'static str {
     }
 }
 
+/// The encodings that somebody wants.
 async fn encode(shared: &Shared, event: &Event) -> Vec<Encoded> {
     match event {
         Event::Execution(change, execution) => encode_execution(shared, *change, execution).await,
         Event::Output(chunk) => {
-            let name = "st2.execution.output__create";
-            vec![Encoded {
-                name: name.to_owned(),
+            let meta = Meta {
+                name: OUTPUT_CREATED.to_owned(),
                 about: About::Output,
                 action: Some(chunk.action_ref.clone()),
                 id: Some(chunk.execution_id),
                 completed: false,
-                frame: super::output::chunk_frame(chunk),
-            }]
+            };
+            wanted(shared, meta, || super::output::chunk_frame(chunk))
         }
-        Event::Announcement { route, payload, trace_context } => {
-            let body = json!({"payload": payload, "trace_context": trace_context});
-            vec![other(format!("st2.announcement__{route}"), &body)]
-        }
+        Event::Announcement { route, payload, trace_context } => other(
+            shared,
+            format!("st2.announcement__{route}"),
+            || json!({"payload": payload, "trace_context": trace_context}),
+        ),
         Event::Alias(change, alias) => {
-            let name = format!("st2.actionalias__{}", suffix(*change));
-            vec![other(name, &Value::Object(alias.to_api()))]
+            other(shared, format!("st2.actionalias__{}", suffix(*change)), || Value::Object(alias.to_api()))
         }
         Event::Content { .. } | Event::Cancel { .. } => Vec::new(),
     }
 }
 
-fn other(name: String, body: &Value) -> Encoded {
-    let frame = frame(&name, &body.to_string());
-    Encoded { name, about: About::Other, action: None, id: None, completed: false, frame }
+fn wanted(shared: &Shared, meta: Meta, frame: impl FnOnce() -> Bytes) -> Vec<Encoded> {
+    if shared.hub.is_wanted(&meta) { vec![Encoded { meta, frame: frame() }] } else { Vec::new() }
+}
+
+fn other(shared: &Shared, name: String, body: impl FnOnce() -> Value) -> Vec<Encoded> {
+    let meta = Meta { name: name.clone(), about: About::Other, action: None, id: None, completed: false };
+    wanted(shared, meta, || frame(&name, &body().to_string()))
 }
 
 /// The liveaction's event, then the execution's.
 async fn encode_execution(shared: &Shared, change: Change, execution: &Execution) -> Vec<Encoded> {
     let services = &shared.services;
     let options = ViewOptions { fresh: change == Change::Create, ..ViewOptions::default() };
-    let bodies = tokio::try_join!(view::liveaction(services, execution), view::execution(services, execution, options));
-    let (live, full) = match bodies {
-        Ok(bodies) => bodies,
-        Err(error) => {
-            tracing::warn!(execution = %execution.id, %error, "an event could not be shown on the stream");
-            return Vec::new();
+    let mut encoded = Vec::new();
+    for (kind, about, id) in
+        [("liveaction", About::Liveaction, execution.liveaction_id), ("execution", About::Execution, execution.id)]
+    {
+        let name = format!("st2.{kind}__{}", suffix(change));
+        let completed = execution.status.is_completed();
+        let meta = Meta { name, about, action: Some(execution.action.clone()), id: Some(id), completed };
+        if !shared.hub.is_wanted(&meta) {
+            continue;
         }
-    };
-    let parts = [
-        ("liveaction", About::Liveaction, execution.liveaction_id, live),
-        ("execution", About::Execution, execution.id, full),
-    ];
-    parts
-        .into_iter()
-        .map(|(kind, about, id, body)| {
-            let name = format!("st2.{kind}__{}", suffix(change));
-            let frame = frame(&name, &Value::Object(body).to_string());
-            let completed = execution.status.is_completed();
-            Encoded { name, about, action: Some(execution.action.clone()), id: Some(id), completed, frame }
-        })
-        .collect()
+        let body = match about {
+            About::Liveaction => view::liveaction(services, execution).await,
+            _ => view::execution(services, execution, options).await,
+        };
+        match body {
+            Ok(body) => {
+                let frame = frame(&meta.name, &Value::Object(body).to_string());
+                encoded.push(Encoded { meta, frame });
+            }
+            Err(error) => {
+                tracing::warn!(execution = %execution.id, %error, "an event could not be shown on the stream");
+            }
+        }
+    }
+    encoded
 }

@@ -26,5 +26,8 @@ fn frame(name: &str, data: &str) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
 }
 
+/// Name of a chunk of output's event.
+const OUTPUT_CREATED: &str = "st2.execution.output__create";
+
 /// Sent at once and after a silence.
 const HEARTBEAT: Bytes = Bytes::from_static(b"\n");

@@ -10,7 +10,7 @@ use store::{Cond, Order, Query as Find, StoreExt};
 use tokio::sync::broadcast::Receiver;
 
 use super::hub::Announced;
-use super::{HEARTBEAT, frame};
+use super::{HEARTBEAT, OUTPUT_CREATED, frame};
 use crate::api::executions;
 use crate::context::Ctx;
 use crate::gateway::Shared;
@@ -23,7 +23,7 @@ const PAGE: u64 = 200;
 pub fn chunk_frame(chunk: &OutputChunk) -> Bytes {
     let mut body = model::resource::to_object(chunk);
     body.remove("seq");
-    frame("st2.execution.output__create", &serde_json::Value::Object(body).to_string())
+    frame(OUTPUT_CREATED, &serde_json::Value::Object(body).to_string())
 }
 
 /// No more output comes: completed, or a workflow that pauses.

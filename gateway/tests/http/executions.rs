@@ -87,3 +87,24 @@ async fn what_is_wrong_with_a_request_is_said() {
         .json(&json!({"action": "acme.nothing"}));
     assert_eq!(request.send().await.unwrap().status(), 400);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_store_nothing_is_acknowledged_and_nothing_looks_empty() {
+    let server = with_action().await;
+    assert_eq!(server.post("/v1/executions", json!({"action": "acme.nothing"})).await.status, 201);
+    server.store.close().await;
+    let id = "6553f1000000000000000000";
+    for (method, path) in [
+        (Method::GET, "/v1/executions".to_owned()),
+        (Method::GET, format!("/v1/executions/{id}")),
+        (Method::GET, format!("/v1/executions/{id}/output")),
+        (Method::GET, "/v1/keys".to_owned()),
+        (Method::GET, "/v1/rules".to_owned()),
+        (Method::POST, "/v1/executions".to_owned()),
+    ] {
+        let body = (method == Method::POST).then(|| json!({"action": "acme.nothing"}));
+        let lost = server.call(method.clone(), &path, body).await;
+        assert_eq!((lost.status, lost.header("retry-after")), (503, Some("2")), "{method} {path}: {}", lost.text);
+        assert_eq!(lost.fault(), "The database is not available, try again.");
+    }
+}

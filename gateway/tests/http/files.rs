@@ -69,3 +69,37 @@ async fn tricks_are_refused() {
         assert_eq!(server.get(&format!("/v1/packs/views/files/{pack}")).await.status, 404, "{pack}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_write_their_files_only_below_their_pack() {
+    let server = with_pack().await;
+    server.action("other", "x", "noop", json!({})).await;
+    let body = |path: &str| {
+        json!({
+            "name": "made", "pack": "acme", "runner_type": "noop", "entry_point": "made.sh",
+            "data_files": [{"file_path": path, "content": "echo\n"}],
+        })
+    };
+    for path in ["../../evil", "/etc/evil", "actions/../../../evil", "a\u{0}b", "actions/../link", ""] {
+        let refused = server.post("/v1/actions", body(path)).await;
+        assert_eq!(refused.status, 400, "{path}: {}", refused.text);
+    }
+    assert!(!server.dir.path().join("evil").exists());
+    assert_eq!(std::fs::read_to_string(server.dir.path().join("secret")).unwrap(), "secret");
+    let made = server.post("/v1/actions", body("made.sh")).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let script = server.dir.path().join("packs/acme/actions/made.sh");
+    assert_eq!(std::fs::read_to_string(&script).unwrap(), "echo\n");
+    assert_eq!(server.get("/v1/actions/views/entry_point/acme.made").await.text, "echo\n");
+
+    let clone = json!({"dest_pack": "acme", "dest_action": "copy"});
+    assert_eq!(server.post("/v1/actions/acme.made/clone", clone).await.status, 201);
+    for name in ["../evil", ".hidden", "a/b", ""] {
+        let clone = json!({"dest_pack": "acme", "dest_action": name});
+        assert_eq!(server.post("/v1/actions/acme.made/clone", clone).await.status, 400, "{name}");
+    }
+    let delete =
+        server.call(reqwest::Method::DELETE, "/v1/actions/acme.made", Some(json!({"remove_files": true}))).await;
+    assert_eq!(delete.status, 204);
+    assert!(!script.exists() && server.dir.path().join("packs/acme/actions/copy.sh").exists());
+}

@@ -55,7 +55,9 @@ fn data_files(body: &mut Object) -> Result<Vec<DataFile>, ApiError> {
         .map(|file| {
             let mut file = DATA_FILE.check(file)?;
             let path = file.take_text("file_path").unwrap_or_default();
-            let path = if path.starts_with("actions/") { path } else { format!("actions/{path}") };
+            // What is empty or absolute stays so, and is refused where the file's place is determined.
+            let as_is = path.is_empty() || path.starts_with("actions/") || path.starts_with('/');
+            let path = if as_is { path } else { format!("actions/{path}") };
             Ok(DataFile { path, content: file.take_text("content").unwrap_or_default() })
         })
         .collect()
