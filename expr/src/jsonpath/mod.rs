@@ -25,7 +25,7 @@ enum Step {
     /// Fields by name; `*` among them takes all.
     Fields(Vec<String>),
     Index(i64),
-    Slice(Option<i64>, Option<i64>, Option<i64>),
+    Slice(Option<i64>, Option<i64>),
     Child(Box<Step>, Box<Step>),
     Descendants(Box<Step>, Box<Step>),
     /// Left matches for which the right finds something.
@@ -101,7 +101,7 @@ impl Step {
         match self {
             Self::Fields(names) if names.len() == 1 && names[0] != "*" => Some(at.get(names[0].as_str())),
             Self::Root | Self::This => Some(Some(at)),
-            Self::Index(index) => Some(element(at, *index)),
+            Self::Index(index) if !at.is_string() => Some(element(at, *index)),
             Self::Child(left, right) if !matches!(**right, Self::Root) => match left.walk(at)? {
                 Some(value) => right.walk(value),
                 None => Some(None),
@@ -118,11 +118,12 @@ impl Step {
             Self::This => vec![at.clone()],
             Self::Parent => at.parent().into_iter().collect(),
             Self::Fields(names) => at.fields(names),
+            Self::Index(index) if at.value.is_string() => at.character(*index).into_iter().collect(),
             Self::Index(index) => {
                 let found = at.map(|value| element(value, *index).into_iter().collect());
                 found.into_iter().collect()
             }
-            Self::Slice(start, end, step) => at.slice(*start, *end, *step),
+            Self::Slice(start, end) => at.slice(*start, *end),
             Self::Child(left, right) => bounded(left.find(at).iter().flat_map(|found| right.find(found))),
             Self::Where(left, right) => {
                 left.find(at).into_iter().filter(|found| !right.find(found).is_empty()).collect()
@@ -172,6 +173,14 @@ impl<'v> Found<'v> {
         above.pop().map(|value| Self { value, above })
     }
 
+    /// Texts are lists of characters to an index.
+    fn character(&self, index: i64) -> Option<Self> {
+        let text = self.value.as_str()?;
+        let place = usize::try_from(if index < 0 { -1 - index } else { index }).ok()?;
+        let found = if index < 0 { text.chars().rev().nth(place) } else { text.chars().nth(place) };
+        found.map(|c| self.below(Cow::Owned(Value::String(c.to_string()))))
+    }
+
     /// Children picked by `pick`.
     fn map(&self, pick: impl Fn(&Value) -> Vec<&Value>) -> Vec<Self> {
         match &self.value {
@@ -191,16 +200,16 @@ impl<'v> Found<'v> {
     }
 
     /// What isn't a list counts as a list of itself.
-    fn slice(&self, start: Option<i64>, end: Option<i64>, step: Option<i64>) -> Vec<Self> {
+    fn slice(&self, start: Option<i64>, end: Option<i64>) -> Vec<Self> {
         let items = match &*self.value {
             Value::Array(items) => items.len(),
             Value::Null => return Vec::new(),
             _ => 1,
         };
-        let places = slice_places(items, start, end, step.unwrap_or(1));
+        let places = slice_places(items, start, end);
         self.map(|value| match value.as_array() {
-            Some(items) => places.iter().filter_map(|place| items.get(*place)).collect(),
-            None => places.iter().map(|_| value).collect(),
+            Some(items) => items.get(places.clone()).unwrap_or_default().iter().collect(),
+            None => places.clone().map(|_| value).collect(),
         })
     }
 
@@ -213,23 +222,12 @@ impl<'v> Found<'v> {
     }
 }
 
-/// Python's `range(*slice(start, end, step).indices(length))`.
-fn slice_places(length: usize, start: Option<i64>, end: Option<i64>, step: i64) -> Vec<usize> {
+/// Places of Python's `[start:end]`.
+fn slice_places(length: usize, start: Option<i64>, end: Option<i64>) -> std::ops::Range<usize> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
-    let (low, high) = if step < 0 { (-1, length - 1) } else { (0, length) };
-    let clamp = |given: i64| (if given < 0 { given + length } else { given }).clamp(low, high);
-    let (from, to) = if step < 0 {
-        (start.map_or(high, clamp), end.map_or(low, clamp))
-    } else {
-        (start.map_or(low, clamp), end.map_or(high, clamp))
-    };
-    let mut places = Vec::new();
-    let mut at = from;
-    while step != 0 && if step < 0 { at > to } else { at < to } {
-        places.extend(usize::try_from(at));
-        at += step;
-    }
-    places
+    let clamp = |given: i64| (if given < 0 { given.saturating_add(length) } else { given }).clamp(0, length);
+    let place = |at: i64| usize::try_from(at).unwrap_or(0);
+    place(start.map_or(0, clamp))..place(end.map_or(length, clamp))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! Grammar of a path: `|` binds loosest, then `where`, then `..`, then `.` and subscripts.
+//! Grammar of a path, as `jsonpath-rw` has it: `..` binds loosest, then `.`, `|`, `where` and, tightest, subscripts.
 
 use super::lexer::{Token, tokens};
 use super::{PathError, Step};
 
-/// Longest path, and deepest nesting, that is taken.
+/// Longest path in bytes and in parts, and deepest nesting, that is taken.
 const MAX_LENGTH: usize = 4096;
+const MAX_TOKENS: usize = 400;
 const MAX_DEPTH: usize = 50;
 
 pub(super) fn parse(path: &str) -> Result<Step, PathError> {
@@ -12,7 +13,10 @@ pub(super) fn parse(path: &str) -> Result<Step, PathError> {
         return Err(PathError(format!("the path is longer than {MAX_LENGTH} bytes")));
     }
     let mut parser = Parser { path, tokens: tokens(path)?, at: 0, depth: 0 };
-    let step = parser.union()?;
+    if parser.tokens.len() > MAX_TOKENS {
+        return Err(PathError(format!("the path has more than {MAX_TOKENS} parts")));
+    }
+    let step = parser.chain()?;
     match parser.tokens.get(parser.at) {
         None => Ok(step),
         Some(_) => Err(parser.error()),
@@ -49,51 +53,52 @@ impl Parser<'_> {
         if self.take(sign) { Ok(()) } else { Err(self.error()) }
     }
 
-    fn union(&mut self) -> Result<Step, PathError> {
+    /// `a..b.c` is everything named `b.c` below `a`.
+    fn chain(&mut self) -> Result<Step, PathError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(PathError("the path is nested too deeply".to_owned()));
         }
-        let mut left = self.filtered()?;
-        while self.take('|') {
-            left = Step::Union(Box::new(left), Box::new(self.filtered()?));
-        }
-        self.depth -= 1;
-        Ok(left)
-    }
-
-    fn filtered(&mut self) -> Result<Step, PathError> {
-        let mut left = self.chain()?;
-        while self.tokens.get(self.at) == Some(&Token::Where) {
-            self.at += 1;
-            left = Step::Where(Box::new(left), Box::new(self.chain()?));
-        }
-        Ok(left)
-    }
-
-    /// `a..b.c` is everything named `b.c` below `a`.
-    fn chain(&mut self) -> Result<Step, PathError> {
         let mut left = self.dotted()?;
         while self.tokens.get(self.at) == Some(&Token::DoubleDot) {
             self.at += 1;
             left = Step::Descendants(Box::new(left), Box::new(self.dotted()?));
         }
+        self.depth -= 1;
         Ok(left)
     }
 
     fn dotted(&mut self) -> Result<Step, PathError> {
-        let mut left = self.atom()?;
-        loop {
-            if self.take('.') {
-                let right = self.atom()?;
-                left = Step::Child(Box::new(left), Box::new(right));
-            } else if self.take('[') {
-                let right = self.subscript()?;
-                left = Step::Child(Box::new(left), Box::new(right));
-            } else {
-                return Ok(left);
-            }
+        let mut left = self.union()?;
+        while self.take('.') {
+            left = Step::Child(Box::new(left), Box::new(self.union()?));
         }
+        Ok(left)
+    }
+
+    fn union(&mut self) -> Result<Step, PathError> {
+        let mut left = self.filtered()?;
+        while self.take('|') {
+            left = Step::Union(Box::new(left), Box::new(self.filtered()?));
+        }
+        Ok(left)
+    }
+
+    fn filtered(&mut self) -> Result<Step, PathError> {
+        let mut left = self.subscripted()?;
+        while self.tokens.get(self.at) == Some(&Token::Where) {
+            self.at += 1;
+            left = Step::Where(Box::new(left), Box::new(self.subscripted()?));
+        }
+        Ok(left)
+    }
+
+    fn subscripted(&mut self) -> Result<Step, PathError> {
+        let mut left = self.atom()?;
+        while self.take('[') {
+            left = Step::Child(Box::new(left), Box::new(self.subscript()?));
+        }
+        Ok(left)
     }
 
     fn atom(&mut self) -> Result<Step, PathError> {
@@ -114,7 +119,7 @@ impl Parser<'_> {
             }
             Some(Token::Sign('(')) => {
                 self.at += 1;
-                let inner = self.union()?;
+                let inner = self.chain()?;
                 self.expect(')')?;
                 Ok(inner)
             }
@@ -154,14 +159,13 @@ impl Parser<'_> {
             Some(Token::Name(_)) => Step::Fields(self.names()?),
             Some(Token::Sign('*')) => {
                 self.at += 1;
-                Step::Slice(None, None, None)
+                Step::Slice(None, None)
             }
             _ => {
                 let start = self.number();
                 if self.take(':') {
                     let end = self.number();
-                    let step = if self.take(':') { self.number() } else { None };
-                    Step::Slice(start, end, step)
+                    Step::Slice(start, end)
                 } else {
                     Step::Index(start.ok_or_else(|| self.error())?)
                 }
