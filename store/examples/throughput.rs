@@ -1,8 +1,9 @@
 //! Prints how many durable writes and reads a second one SQLite store does, and how long each takes.
 //!
-//!     cargo run --release -p store --example throughput [FOLDER] [SECONDS]
+//!     cargo run --release -p store --example throughput [FOLDER] [SCALE]
 //!
-//! FOLDER should be on the disk in question (default: the current folder); its database is removed afterwards.
+//! FOLDER should be on the disk in question (default: the current folder); its database is removed afterwards. SCALE
+//! multiplies the number of operations; NOT_DURABLE=1 leaves out the syncs, to see what the processor does.
 
 #![expect(clippy::unwrap_used, reason = "an example: what fails ends it")]
 
@@ -114,7 +115,9 @@ async fn main() {
     let folder = tempfile::tempdir_in(folder).unwrap();
     let mut options = SqliteOptions::new(folder.path().join("squall.db"));
     options.durable = std::env::var_os("NOT_DURABLE").is_none();
-    let store = Arc::new(SqliteStore::open(options).await.unwrap());
+    let began = Instant::now();
+    let store = Arc::new(SqliteStore::open(options.clone()).await.unwrap());
+    println!("opened, with every table made, in {:?}", began.elapsed());
     let mut next = 0;
     for (callers, count) in [(1, 3_000), (16, 20_000), (128, 60_000)] {
         let count = count * scale;
@@ -151,6 +154,12 @@ async fn main() {
         println!("{:>12} bytes {}", entry.metadata().unwrap().len(), entry.file_name().display());
     }
     report_memory();
+    let began = Instant::now();
+    store.close().await;
+    println!("closed in {:?}", began.elapsed());
+    let began = Instant::now();
+    let store = SqliteStore::open(options).await.unwrap();
+    println!("opened again in {:?}", began.elapsed());
     store.close().await;
 }
 

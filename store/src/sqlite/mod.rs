@@ -181,12 +181,17 @@ impl SqliteStore {
     /// Finishes what is queued, closes every connection and lets the database go. Calls after it are `Unavailable`.
     pub async fn close(&self) {
         drop(self.requests.lock().take());
-        self.readers.close().await;
         let writer = self.writer.lock().take();
-        if let Some(writer) = writer
-            && let Err(error) = writer.await
-        {
-            tracing::error!(%error, "the store's writer ended badly");
+        let stop = async {
+            self.readers.close().await;
+            if let Some(writer) = writer
+                && let Err(error) = writer.await
+            {
+                tracing::error!(%error, "the store's writer ended badly");
+            }
+        };
+        if timeout(self.timeout, stop).await.is_err() {
+            tracing::error!("the database did not close in time; what was acknowledged is safe");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Makes and extends the tables at start.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
@@ -40,20 +41,27 @@ async fn prepare_within(connection: &mut SqliteConnection, tables: &Tables) -> R
     check_format(connection).await?;
     let present = names(connection, "table").await?;
     let indexed = names(connection, "index").await?;
+    // One text: each statement by itself would cost a hop to the connection's thread.
+    let mut changes = String::new();
     for table in tables.iter() {
         if present.contains(table.collection.name) {
-            extend(connection, table).await?;
+            extend(connection, table, &mut changes).await?;
         } else {
-            run(connection, table.create()).await?;
+            changes.push_str(&table.create());
+            changes.push(';');
         }
         let mut wanted = HashSet::new();
         for (name, sql) in table.indexes() {
             if !indexed.contains(&name) {
-                run(connection, sql).await?;
+                changes.push_str(&sql);
+                changes.push(';');
             }
             wanted.insert(name);
         }
-        drop_undeclared(connection, table, &indexed, &wanted).await?;
+        drop_undeclared(table, &indexed, &wanted, &mut changes);
+    }
+    if !changes.is_empty() {
+        run(connection, changes).await?;
     }
     load_lacking(connection, tables).await?;
     // Chunks of an upload that a crash cut short: nothing names them.
@@ -78,7 +86,7 @@ async fn check_format(connection: &mut SqliteConnection) -> Result<(), OpenError
 }
 
 /// Adds the columns that this version declares and the table lacks.
-async fn extend(connection: &mut SqliteConnection, table: &Table) -> Result<(), OpenError> {
+async fn extend(connection: &mut SqliteConnection, table: &Table, changes: &mut String) -> Result<(), OpenError> {
     let name = table.collection.name;
     let rows = sqlx::query(AssertSqlSafe(format!("PRAGMA table_info({name})")))
         .persistent(false)
@@ -89,30 +97,24 @@ async fn extend(connection: &mut SqliteConnection, table: &Table) -> Result<(), 
         rows.iter().map(|row| row.try_get("name")).collect::<Result<_, _>>().map_err(|e| failure(&e))?;
     for (position, (field, _)) in table.collection.fields.iter().enumerate() {
         if !columns.contains(&format!("k_{field}")) {
-            run(connection, table.add_column(position)).await?;
             // Documents written before don't have it, until they are written again.
-            let sql = format!(
-                "INSERT OR IGNORE INTO squall_lacking SELECT '{name}', '{field}' WHERE EXISTS (SELECT 1 FROM {name})"
+            let _ = write!(
+                changes,
+                "{}; INSERT OR IGNORE INTO squall_lacking SELECT '{name}', '{field}' WHERE EXISTS (SELECT 1 FROM {name});",
+                table.add_column(position)
             );
-            run(connection, sql).await?;
         }
     }
     Ok(())
 }
 
 /// Indexes that this version doesn't declare would only cost, and a unique one might refuse what is allowed now.
-async fn drop_undeclared(
-    connection: &mut SqliteConnection,
-    table: &Table,
-    indexed: &HashSet<String>,
-    wanted: &HashSet<String>,
-) -> Result<(), OpenError> {
+fn drop_undeclared(table: &Table, indexed: &HashSet<String>, wanted: &HashSet<String>, changes: &mut String) {
     let name = table.collection.name;
     let ours = |index: &&String| index.starts_with(&format!("i_{name}__")) || index.starts_with(&format!("u_{name}__"));
     for index in indexed.iter().filter(ours).filter(|index| !wanted.contains(*index)) {
-        run(connection, format!("DROP INDEX {index}")).await?;
+        let _ = write!(changes, "DROP INDEX {index};");
     }
-    Ok(())
 }
 
 async fn load_lacking(connection: &mut SqliteConnection, tables: &Tables) -> Result<(), OpenError> {
