@@ -63,4 +63,5 @@ pub const COLLECTIONS: &[&Collection] = &[
     <Execution as Resource>::COLLECTION,
     <OutputChunk as Resource>::COLLECTION,
     <Snapshot as Resource>::COLLECTION,
+    <timer::TimerCursor as Resource>::COLLECTION,
 ];

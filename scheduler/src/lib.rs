@@ -20,6 +20,7 @@ mod queue;
 mod rules;
 mod schedule;
 mod settings;
+mod timers;
 
 pub use rules::RulesEngine;
 pub use schedule::Scheduler;
@@ -27,3 +28,4 @@ pub use settings::{
     GarbageSettings, Misfire, PostRunSettings, RecoverySettings, RulesSettings, ScheduleSettings, SchedulerSettings,
     TimerSettings,
 };
+pub use timers::{TimerLateness, TimerStats, TimersEngine};

@@ -73,7 +73,8 @@ pub enum Misfire {
     Skip,
     /// The latest of them fires.
     FireOnce,
-    /// All of them fire, as far back as the catch-up window; beyond it the latest one fires for all of them.
+    /// All of them fire, as far back as the catch-up window; beyond it the latest one fires for all of them (not for
+    /// date timers: they are too old then).
     #[default]
     FireAll,
 }
@@ -82,7 +83,7 @@ pub enum Misfire {
 #[derive(Debug, Clone)]
 pub struct TimerSettings {
     pub misfire: Misfire,
-    /// How far back missed slots fire one by one (spec/ha.md I-T1). `Skip` and `FireOnce` don't use it.
+    /// How far back missed slots fire one by one (spec/ha.md I-T1), and date timers at all.
     pub catch_up_window: Duration,
     /// A slot later than this is a misfire.
     pub grace: Duration,
@@ -92,7 +93,8 @@ pub struct TimerSettings {
     pub ticks_per_commit: usize,
     /// Commits in flight at a time.
     pub commits_in_flight: usize,
-    /// Timers' cursors are written this often at most.
+    /// How often ticks take the cursor with them: after a restart, slots since then are tried again (their derived
+    /// ids tell which ones had been fired).
     pub cursor_interval: Duration,
 }
 
@@ -105,7 +107,7 @@ impl Default for TimerSettings {
             overlap: Overlap::Auto,
             ticks_per_commit: 500,
             commits_in_flight: 4,
-            cursor_interval: Duration::from_secs(30),
+            cursor_interval: Duration::from_secs(5),
         }
     }
 }

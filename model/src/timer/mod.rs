@@ -5,6 +5,7 @@
 //! [`Schedule::next_after`] gives the next instant; the timers engine in `scheduler` does the rest.
 
 mod cron;
+mod cursor;
 mod date;
 mod field;
 mod zone;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use cron::{Cron, Overlap};
+pub use cursor::TimerCursor;
 pub use zone::local as local_zone;
 
 use crate::resource::Object;
