@@ -90,7 +90,9 @@ impl Shared {
         let mut response = match outcome {
             Ok(reply) => reply.into_response(),
             Err(error) => {
-                log.detail = Some(error.detail.clone().unwrap_or_else(|| error.fault.clone()));
+                // The text of a client's error may repeat what the client sent, secrets too.
+                log.detail =
+                    error.detail.clone().or_else(|| error.status.is_server_error().then(|| error.fault.clone()));
                 Reply::from(&error).into_response()
             }
         };
@@ -258,9 +260,8 @@ impl AccessLog {
         let user = self.user.as_deref().unwrap_or_default();
         match (&self.detail, status) {
             (Some(detail), 500..) => tracing::error!(%method, route, status, micros, user, detail, "request failed"),
-            // Texts of refused credentials hold the hash of what was tried; the status says enough.
             (_, 401 | 403) => tracing::info!(%method, route, status, micros, user, "request refused"),
-            (Some(detail), _) => tracing::debug!(%method, route, status, micros, user, detail, "request refused"),
+            (Some(detail), _) => tracing::info!(%method, route, status, micros, user, detail, "request refused"),
             (None, _) => tracing::debug!(%method, route, status, micros, user, "request"),
         }
     }

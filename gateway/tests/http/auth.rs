@@ -132,3 +132,51 @@ async fn health_needs_no_login_and_shows_the_loss_of_the_store() {
     assert_eq!(ready.header("retry-after"), Some("2"));
     assert_eq!(ready.json()["dependencies"][1]["name"], "bus");
 }
+
+/// Collects log lines.
+#[derive(Clone, Default)]
+struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_not_logged() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing_subscriber::fmt()
+        .with_env_filter("trace,hyper=info,hyper_util=info,reqwest=info,h2=info")
+        .with_writer(move || writer.clone())
+        .init();
+    let server = Server::start().await;
+    let secret = "n0t-t0-be-l0gged";
+    with_header(&server, "X-Auth-Token", secret).await;
+    with_header(&server, "St2-Api-Key", secret).await;
+    login(&server, "st2admin", secret, json!({})).await;
+    for path in [
+        format!("/v1/user?x-auth-token={secret}"),
+        format!("/v1/actions?st2-api-key={secret}"),
+        format!("/v1/apikeys/{secret}"),
+    ] {
+        answer(server.client.get(format!("{}{path}", server.api)).send().await.unwrap()).await;
+        server.get(&path).await;
+    }
+    let key = json!({"name": "k", "value": secret, "secret": true});
+    assert_eq!(server.call(Method::PUT, "/v1/keys/k", Some(key)).await.status, 200);
+    assert_eq!(server.get("/v1/keys/k?decrypt=true").await.json()["value"], secret);
+    server.post("/v1/rules", json!({"name": [secret]})).await;
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    for line in ["login refused", "request refused", "a key was shown decrypted", "/apikeys/{id}"] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let leak = text.lines().find(|line| line.contains(secret) || line.contains(&server.token));
+    assert!(leak.is_none(), "{leak:?}");
+}
