@@ -36,6 +36,7 @@ async fn main() {
     let dir = given.unwrap_or_else(|| std::env::temp_dir().join(format!("raft-figures-{}", std::process::id())));
     println!("resident before: {} KiB", resident_kib());
     let group = open(&dir, "start").await;
+    println!("resident after the start: {} KiB", resident_kib());
     if arguments.next().as_deref() == Some("crash") {
         for entry in 0..100 {
             group.advance_content(&format!("crash-{entry}")).await.unwrap();
