@@ -276,6 +276,6 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self { level: "info,openraft=warn".to_owned(), format: LogFormat::Text }
     }
 }
