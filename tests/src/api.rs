@@ -1,5 +1,6 @@
 //! A client of the node's API.
 
+use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -67,8 +68,19 @@ impl Api {
             request = request.json(body);
         }
         let answer = request.send().await?;
+        Self::read(answer).await
+    }
+
+    async fn read(answer: reqwest::Response) -> Result<Reply> {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let text = answer.text().await?;
+        let bytes = answer.bytes().await?;
+        let zipped = headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip");
+        let mut text = String::new();
+        if zipped {
+            flate2::read::GzDecoder::new(bytes.as_ref()).read_to_string(&mut text)?;
+        } else {
+            text = String::from_utf8_lossy(&bytes).into_owned();
+        }
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Reply { status, headers, text, json })
     }
@@ -80,10 +92,7 @@ impl Api {
         };
         let request = self.http.request(method, format!("{}/api{path}", self.base));
         let answer = request.header("X-Auth-Token", &self.token).body(text.clone()).send().await?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let text = answer.text().await?;
-        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Reply { status, headers, text, json })
+        Self::read(answer).await
     }
 
     /// A GET that must answer 200.

@@ -1,6 +1,7 @@
 //! What StackStorm 3.9 answered about executions, asked again of a real node and compared field by field.
 //!
-//! Ids, times, process ids and host names are normalised; [`DIFFERENCES`] lists where we answer otherwise on purpose.
+//! Ids, times, process ids and host names are normalised; [`DIFFERENCES`] lists the fields in which
+//! we answer otherwise on purpose.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,16 +12,28 @@ use e2e::{Api, Node, NodeOptions, eventually, shared};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Recordings that we answer differently, and why.
-const DIFFERENCES: &[(&str, &str)] = &[
-    ("145-list-offset-negative", "a negative offset is the client's error: 400 instead of 500"),
+/// Recordings that can't be compared here, and why.
+const NOT_COMPARED: &[(&str, &str)] = &[
     ("058-remote-ssh-refused-post", "the SSH runner comes with a later issue"),
     ("059-remote-ssh-refused-get", "the SSH runner comes with a later issue"),
     ("018-local-sudo-post", "needs a host with sudo and the system user"),
     ("019-local-sudo-get", "needs a host with sudo and the system user"),
-    ("149-list-limit-too-big", "compared without its 1,000 items: there are not as many here"),
+    ("145-list-offset-negative", "a negative offset is the client's error: 400 instead of 500"),
+    ("147-list-limit-minus1", "counts executions of earlier recordings"),
+    ("149-list-limit-too-big", "lists 1,000 executions of earlier recordings"),
     ("152-views-filters", "lists what ran on the recorded server before"),
     ("153-views-filters-types", "lists what ran on the recorded server before"),
+];
+
+/// Fields that differ, and why.
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    ("021-shell-script-get", ".result.stdout", "prints the address of the API"),
+    ("021-shell-script-get", ".result_size", "the address has another length"),
+    ("037-python-raise-get", ".result.stderr", "tracebacks begin in the author's code"),
+    ("037-python-raise-get", ".result_size", "tracebacks begin in the author's code"),
+    ("055-http-refused-get", ".result.error", "the words of another HTTP library"),
+    ("055-http-refused-get", ".result.traceback", "there is no Python in the HTTP runner"),
+    ("055-http-refused-get", ".result_size", "the words of another HTTP library"),
 ];
 
 /// One recorded exchange.
@@ -51,7 +64,7 @@ async fn executions_answer_as_recorded() -> Result<()> {
     let recordings = read(&shared.join("data/golden/executions"))?;
     let mut compared = 0;
     for recording in &recordings {
-        if let Some((name, reason)) = DIFFERENCES.iter().find(|(name, _)| *name == recording.name) {
+        if let Some((name, reason)) = NOT_COMPARED.iter().find(|(name, _)| *name == recording.name) {
             println!("not compared: {name}: {reason}");
             continue;
         }
@@ -119,12 +132,19 @@ impl Replay {
             return Ok(());
         }
         let ours = if reply.json.is_null() { Value::from(reply.text) } else { reply.json };
+        // Some answers were recorded as text.
+        let parsed = recording.answer.as_str().and_then(|text| serde_json::from_str(text).ok());
+        let recorded = if ours.is_string() { recording.answer.clone() } else { parsed.unwrap_or(recording.answer.clone()) };
         let mut differences = Vec::new();
-        match (&recording.answer, &ours) {
+        match (&recorded, &ours) {
             (Value::Array(theirs), Value::Array(ours)) => compare_lists(theirs, ours, &mut differences),
             (theirs, ours) => compare("", theirs, ours, &mut differences),
         }
-        self.problems.extend(differences.into_iter().map(|text| format!("{}: {text}", recording.name)));
+        let known = |text: &&String| {
+            DIFFERENCES.iter().any(|(name, field, _)| *name == recording.name && text.starts_with(&format!("{field}:")))
+        };
+        let unknown = differences.iter().filter(|text| !known(text));
+        self.problems.extend(unknown.map(|text| format!("{}: {text}", recording.name)));
         Ok(())
     }
 
@@ -132,6 +152,13 @@ impl Replay {
     async fn settle(&self, path: &str, recording: &Recording) {
         let Some(id) = path.strip_prefix("/v1/executions/").and_then(|rest| rest.split('/').next()) else { return };
         let ends = recording.answer["status"].as_str().and_then(model::Status::parse).is_some_and(|s| s.is_completed());
+        if id == "last" {
+            eventually("the last execution ends", Duration::from_secs(20), || async {
+                let last = self.api.get("/v1/executions/last").await.ok()?;
+                (last["status"] == recording.answer["status"]).then_some(())
+            })
+            .await;
+        }
         let derived = path.contains("/output") || path.contains("/result") || path.contains("/attribute");
         if id.len() == 24 && (ends || derived) && recording.status == 200 {
             self.api.finished(id, Duration::from_secs(60)).await;
