@@ -8,8 +8,9 @@ use anyhow::{Result, anyhow};
 use domain::Services;
 use domain::action_token::ActionTokens;
 use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, Mount, SameSite};
+use model::Duty;
 use runners::{PythonOptions, RunnerOptions, RunnerPool};
-use scheduler::{RulesEngine, Scheduler, SchedulerSettings};
+use scheduler::{RulesEngine, Scheduler, SchedulerSettings, TimersEngine};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +116,7 @@ impl Roles {
         let cancel = roles.runners.cancel.clone();
         roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });
 
-        start_schedulers(wiring, &mut roles.intake, &mut roles.deciders, &mut roles.after);
+        start_schedulers(wiring, &readiness, &mut roles.intake, &mut roles.deciders, &mut roles.after);
 
         let gateway = Gateway::build(gateway_options(wiring, addresses, tokens, readiness));
         let cancel = roles.intake.cancel.clone();
@@ -148,7 +149,13 @@ impl Roles {
     }
 }
 
-fn start_schedulers(wiring: &Wiring<'_>, _intake: &mut Stage, deciders: &mut Stage, _after: &mut Stage) {
+fn start_schedulers(
+    wiring: &Wiring<'_>,
+    readiness: &NodeReady,
+    intake: &mut Stage,
+    deciders: &mut Stage,
+    _after: &mut Stage,
+) {
     let services = wiring.services;
     let settings = scheduler_settings(wiring.config);
     let rules = RulesEngine::new(services.clone(), settings.rules);
@@ -157,6 +164,15 @@ fn start_schedulers(wiring: &Wiring<'_>, _intake: &mut Stage, deciders: &mut Sta
         rules.run(cancel).await;
         Ok(())
     });
+    if wiring.config.timers.enable {
+        let timers = TimersEngine::new(services.clone(), settings.timers, wiring.membership.duty(Duty::Timers));
+        readiness.show_timers(timers.stats());
+        let cancel = intake.cancel.clone();
+        intake.spawn("timers", async move {
+            timers.run(cancel).await;
+            Ok(())
+        });
+    }
     let scheduler = Scheduler::new(services.clone(), settings.schedule);
     let cancel = deciders.cancel.clone();
     deciders.spawn("scheduler", async move {
