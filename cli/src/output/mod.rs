@@ -4,6 +4,8 @@ pub mod execution;
 pub mod help;
 pub mod literal;
 pub mod python;
+#[cfg(test)]
+mod recorded;
 pub mod schema;
 pub mod table;
 pub mod time;

@@ -1,0 +1,461 @@
+//! The same commands given to our `st2` and to StackStorm's own client, each against a fresh node: what they print must
+//! be the same but for ids and times.
+//!
+//! StackStorm's client comes from the Python package index, once, into a virtual environment beside the build; where it
+//! can't be had the comparison is skipped with a message, the rest of the tests is not.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::{Node, NodeOptions, binary, shared};
+use serde_json::json;
+
+const CLIENT: &str = "st2client==3.9.0";
+
+/// Command lines in order. `name:` before one keeps the first id it prints for `{name}` in later ones.
+const SCRIPT: &[&str] = &[
+    "whoami",
+    "action list --pack core",
+    "action list --pack core -j",
+    "action list --pack golden -y",
+    "action list --pack golden -a ref enabled runner_type",
+    "action list --pack golden -w 12",
+    "action list --pack nope",
+    "action get core.local",
+    "action get core.local -j",
+    "action get core.local -y",
+    "action get core.nope",
+    "action get core.nope core.echo core.nope2",
+    "action get core.local -a ref parameters.cmd nope",
+    "run core.local -h",
+    "run golden.params -h",
+    "run core.nope -h",
+    "run core.noop",
+    "run core.noop -j",
+    "run core.noop -y",
+    "local: run core.local 'echo hi; echo err >&2'",
+    "run core.local cmd='printf \"a b\"'",
+    "failed: run core.local 'exit 3'",
+    "run core.local cmd='sleep 5' timeout=1",
+    "run core.echo message=hello",
+    "run golden.params s=x i=3 b=true e=green obj=a=1,b=2",
+    "run golden.params s=x arr=1,b i=zz",
+    "run golden.params s=x arr=1,b",
+    "run golden.params",
+    "run core.nope",
+    "run core.local @cmd=/nope",
+    "run core.noop --trace-tag tag",
+    "execution list -n 3",
+    "execution list -n 2 -j",
+    "execution list -n 2 -y",
+    "execution list -n 2 --action core.noop",
+    "execution list -n 2 --status failed",
+    "execution list -n 1 -a id status",
+    "execution list -n 2 -w 30",
+    "execution get {local}",
+    "execution get {local} -j",
+    "execution get {local} -y",
+    "execution get {local} -d",
+    "execution get {local} -k stdout",
+    "execution get {local} --attr status result",
+    "execution get {local} --with-schema",
+    "execution get {local} -x",
+    "execution get {failed}",
+    "execution get 000000000000000000000000",
+    "execution get 000000000000000000000000 {local}",
+    "execution tail {local}",
+    "execution cancel {local}",
+    "execution re-run {local}",
+    "execution re-run {local} cmd=true",
+    "execution re-run 000000000000000000000000",
+    "sleeper: run -a core.local 'sleep 30'",
+    "execution cancel {sleeper}",
+    "action disable golden.py_ok",
+    "action enable golden.py_ok",
+    "action create {dir}/action.yaml",
+    "action create {dir}/action.yaml",
+    "action update golden.cli_action {dir}/action2.yaml",
+    "action get golden.cli_action -a description enabled",
+    "action delete golden.cli_action",
+    "action delete golden.cli_action",
+    "rule list",
+    "rule list --pack golden -j",
+    "rule list --pack golden --iftt",
+    "rule get golden.evt_to_echo",
+    "rule get nope",
+    "rule create {dir}/rule.yaml",
+    "rule disable golden.cli_rule",
+    "rule enable golden.cli_rule",
+    "rule update golden.cli_rule {dir}/rule.yaml",
+    "rule list -n 1",
+    "webhook list",
+    "rule delete golden.cli_rule",
+    "rule delete golden.cli_rule",
+    "rule create {dir}/missing.yaml",
+    "trigger list --pack golden",
+    "trigger get core.st2.webhook",
+    "rule-enforcement list",
+    "key set cli_key cli_value",
+    "key set cli_user uv --scope=user",
+    "key get cli_key",
+    "key get cli_key -j",
+    "key get cli_user --scope=user",
+    "key get cli_nope",
+    "key list",
+    "key list --prefix cli_",
+    "key list -n 1 -j",
+    "key load {dir}/keys.json",
+    "key load {dir}/keys.json -c",
+    "key delete_by_prefix --prefix cli_l",
+    "key delete cli_key",
+    "key delete cli_key",
+    "pack list",
+    "pack get golden",
+    "pack get nope",
+    "pack register golden",
+    "runner list",
+    "runner get noop",
+    "apikey create -k",
+    "apikey list -u nobody",
+    "policy list",
+    "policy-type list",
+    "sensor list",
+    "action-alias list",
+    "action-alias get golden.say",
+    "auth st2admin -p {password}",
+    "auth st2admin -p {password} -t",
+    "auth st2admin -p wrong",
+    "rule list --enabled --disabled",
+    "execution get",
+    "--print-config",
+];
+
+/// Commands whose output differs on purpose, and why. They run with both clients all the same.
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("action delete golden.cli_action", "an unknown action ends with 2 as every other unknown resource does"),
+    ("key load {dir}/keys.json", "our own words"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_clients_print_the_same() -> Result<()> {
+    let Some(shared) = shared() else { return Ok(()) };
+    let Some(theirs) = stackstorms_client()? else { return Ok(()) };
+    let theirs = run_script(&theirs, &shared).await?;
+    let ours = run_script(&binary("st2"), &shared).await?;
+    let mut problems = Vec::new();
+    for ((line, expected), (_, got)) in theirs.iter().zip(&ours) {
+        if expected == got {
+            continue;
+        }
+        match DIFFERENCES.iter().find(|(name, _)| name == line) {
+            Some((name, reason)) => println!("not compared: {name}: {reason}"),
+            None => problems.push(format!("=== st2 {line}\n--- st2client\n{expected}\n--- ours\n{got}")),
+        }
+    }
+    println!("{} commands compared", SCRIPT.len());
+    ensure!(problems.is_empty(), "{} of {} differ:\n{}", problems.len(), SCRIPT.len(), problems.join("\n"));
+    Ok(())
+}
+
+/// A node with the recorded pack, and a home directory for a client.
+struct Lab {
+    node: Node,
+    home: tempfile::TempDir,
+    _packs: tempfile::TempDir,
+}
+
+impl Lab {
+    async fn start(shared: Option<&Path>) -> Result<Lab> {
+        let packs = tempfile::tempdir()?;
+        if let Some(shared) = shared {
+            let (from, to) = (shared.join("data/golden-pack"), packs.path().join("golden"));
+            let copied = Command::new("cp").arg("-r").arg(from).arg(to).status()?;
+            ensure!(copied.success(), "can't copy the recorded pack");
+        }
+        let dirs = json!([packs.path()]).to_string();
+        let options = NodeOptions { env: vec![("SQUALL_CONTENT__PACKS_DIRS".to_owned(), dirs)] };
+        let lab = Lab { node: Node::start_with(options).await?, home: tempfile::tempdir()?, _packs: packs };
+        if shared.is_some() {
+            let api = lab.node.admin().await?;
+            api.post("/v1/packs/register", &json!({"types": ["all"], "packs": ["golden"]})).await?;
+        }
+        for (name, text) in FILES {
+            std::fs::write(lab.home.path().join(name), text)?;
+        }
+        Ok(lab)
+    }
+
+    fn command(&self, client: &Path) -> Command {
+        let base = &self.node.base;
+        let mut command = Command::new(client);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .env("COLUMNS", "150")
+            .env("TERM", "xterm")
+            .env("ST2_API_URL", format!("{base}/api/v1"))
+            .env("ST2_AUTH_URL", format!("{base}/auth"))
+            .env("ST2_STREAM_URL", format!("{base}/stream/v1"))
+            .current_dir(self.home.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn st2(&self, words: &[&str]) -> Result<Output> {
+        Ok(self.command(&binary("st2")).args(words).output()?)
+    }
+
+    fn login(&self) -> Result<()> {
+        let output = self.st2(&["login", "st2admin", "-p", self.node.password()])?;
+        ensure!(output.status.success(), "login failed: {}", text(&output));
+        Ok(())
+    }
+}
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "action.yaml",
+        "name: cli_action\npack: golden\nrunner_type: noop\ndescription: made by cli\nenabled: true\nparameters: {}\nentry_point: ''\n",
+    ),
+    (
+        "action2.yaml",
+        "name: cli_action\npack: golden\nrunner_type: noop\ndescription: changed by cli\nenabled: false\nparameters: {}\nentry_point: ''\n",
+    ),
+    (
+        "rule.yaml",
+        "name: cli_rule\npack: golden\ndescription: made by cli\nenabled: true\ntrigger:\n  type: core.st2.webhook\n  parameters:\n    url: cli_hook\ncriteria:\n  trigger.body.a:\n    type: equals\n    pattern: 1\naction:\n  ref: core.noop\n  parameters: {}\n",
+    ),
+    ("keys.json", "[{\"name\": \"cli_l1\", \"value\": \"a\"}, {\"name\": \"cli_l2\", \"value\": {\"b\": 1}}]"),
+];
+
+async fn run_script(client: &Path, shared: &Path) -> Result<Vec<(&'static str, String)>> {
+    let lab = Lab::start(Some(shared)).await?;
+    lab.login()?;
+    let mut names: HashMap<String, String> = HashMap::new();
+    names.insert("dir".to_owned(), lab.home.path().display().to_string());
+    names.insert("password".to_owned(), lab.node.password().to_owned());
+    let mut results = Vec::new();
+    for line in SCRIPT {
+        let (name, command) = match line.split_once(": ") {
+            Some((name, command)) if name.chars().all(|c| c.is_ascii_alphabetic()) => (Some(name), command),
+            _ => (None, *line),
+        };
+        let mut filled = command.to_owned();
+        for (name, value) in &names {
+            filled = filled.replace(&format!("{{{name}}}"), value);
+        }
+        let script = format!("exec {} {filled}", client.display());
+        let mut shell = lab.command(Path::new("sh"));
+        let output = shell.args(["-c", &script]).output().with_context(|| filled.clone())?;
+        let printed = text(&output);
+        if let Some(name) = name {
+            let id = first_id(&printed).with_context(|| format!("`{command}` printed no id:\n{printed}"))?;
+            names.insert(name.to_owned(), id);
+        }
+        let home = lab.home.path().display().to_string();
+        let printed = without_usage(&printed);
+        results.push((*line, normalise(&printed.replace(&lab.node.base, "BASE").replace(&home, "HOME"))));
+    }
+    Ok(results)
+}
+
+/// Standard output, standard error and exit code.
+fn text(output: &Output) -> String {
+    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n--- stderr\n{}\n--- exit {:?}", part(&output.stdout), part(&output.stderr), output.status.code())
+}
+
+fn hex_run(text: &str) -> usize {
+    text.bytes().take_while(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte)).count()
+}
+
+fn first_id(text: &str) -> Option<String> {
+    (0..text.len())
+        .filter(|at| text.is_char_boundary(*at))
+        .find(|at| hex_run(&text[*at..]) == 24)
+        .map(|at| text[at..at + 24].to_owned())
+}
+
+/// Usage is laid out in our own way: of a usage error only what is wrong counts.
+fn without_usage(text: &str) -> String {
+    let usage = text.find("usage: ");
+    let error = text.find(": error: ");
+    match (usage, error) {
+        (Some(usage), Some(error)) if usage < error => format!("{}{}", &text[..usage], &text[error..]),
+        _ => text.to_owned(),
+    }
+}
+
+/// Replaces ids, times, durations and random keys by words of the same length where a table needs that.
+fn normalise(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let run = hex_run(rest);
+        let skip = if run >= 24 {
+            out.push_str(&"i".repeat(run));
+            run
+        } else if let Some(length) = uuid(rest) {
+            out.push_str("UUID");
+            length
+        } else if let Some(length) = time(rest) {
+            out.push_str(&"t".repeat(length));
+            length
+        } else if let Some(length) = elapsed(rest) {
+            out.push_str("(elapsed)");
+            length
+        } else if let Some(length) = key(rest) {
+            out.push_str("KEY");
+            length
+        } else {
+            out.push(c);
+            c.len_utf8()
+        };
+        rest = &rest[skip..];
+    }
+    out
+}
+
+/// The length of an instant at the beginning: `2026-11-23T01:45:25.031898Z` or `Mon, 23 Nov 2026 01:45:25 UTC`.
+fn time(text: &str) -> Option<usize> {
+    let matches = |pattern: &str| {
+        text.len() >= pattern.len()
+            && text.bytes().zip(pattern.bytes()).all(|(byte, wanted)| match wanted {
+                b'9' => byte.is_ascii_digit(),
+                b'A' => byte.is_ascii_alphabetic(),
+                wanted => byte == wanted,
+            })
+    };
+    let patterns = [
+        "9999-99-99T99:99:99.999999Z",
+        "9999-99-99T99:99:99Z",
+        "AAA, 99 AAA 9999 99:99:99 UTC",
+        "AAA, 99 AAA 9999",
+        "99:99:99 UTC",
+    ];
+    patterns.iter().find(|pattern| matches(pattern)).map(|pattern| pattern.len())
+}
+
+/// The length of a UUID at the beginning.
+fn uuid(text: &str) -> Option<usize> {
+    let mut at = 0;
+    for (index, length) in [8, 4, 4, 4, 12].into_iter().enumerate() {
+        if index > 0 {
+            text[at..].strip_prefix('-')?;
+            at += 1;
+        }
+        if hex_run(&text[at..]) != length {
+            return None;
+        }
+        at += length;
+    }
+    Some(at)
+}
+
+fn elapsed(text: &str) -> Option<usize> {
+    let digits = text.strip_prefix('(')?.bytes().take_while(u8::is_ascii_digit).count();
+    text[1 + digits..].starts_with("s elapsed)").then_some(1 + digits + "s elapsed)".len())
+}
+
+/// API keys are 86 letters and digits.
+fn key(text: &str) -> Option<usize> {
+    let length = text.bytes().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    (length == 86).then_some(length)
+}
+
+/// StackStorm's client, installed on first use; `None` if the package index can't be reached.
+fn stackstorms_client() -> Result<Option<PathBuf>> {
+    let beside = binary("st2");
+    let venv = beside.parent().and_then(Path::parent).context("the target directory")?.join("st2client-venv");
+    let client = venv.join("bin/st2");
+    if venv.join("complete").is_file() {
+        return Ok(Some(client));
+    }
+    let _ = std::fs::remove_dir_all(&venv);
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output()?;
+    ensure!(made.status.success(), "python3 -m venv: {}", text(&made));
+    let mut pip = Command::new(venv.join("bin/pip"));
+    let installed = pip.args(["install", "--quiet", "setuptools<81", CLIENT]).output()?;
+    if !installed.status.success() {
+        eprintln!("SKIPPED: can't install {CLIENT}: {}", text(&installed));
+        return Ok(None);
+    }
+    std::fs::write(venv.join("complete"), CLIENT)?;
+    Ok(Some(client))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_costs_little_and_sees_the_end_at_once() -> Result<()> {
+    let lab = Lab::start(None).await?;
+    lab.login()?;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let start = Instant::now();
+        let output = lab.st2(&["run", "core.noop"])?;
+        times.push(start.elapsed());
+        ensure!(output.status.success() && text(&output).contains("succeeded"), "{}", text(&output));
+    }
+    times.sort();
+    println!("st2 run core.noop: median {:?}, slowest {:?}", times[10], times[19]);
+    // a client that polls needs at least a quarter of a second; a busy machine and a debug build get the rest
+    ensure!(times[10] < Duration::from_millis(200), "median {:?}", times[10]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_stream_the_end_is_polled() -> Result<()> {
+    let lab = Lab::start(None).await?;
+    lab.login()?;
+    let mut command = lab.command(&binary("st2"));
+    // nothing listens on this port
+    command.env("ST2_STREAM_URL", "http://127.0.0.1:1/v1").args(["run", "core.local", "sleep 0.3; echo done"]);
+    let start = Instant::now();
+    let output = command.output()?;
+    ensure!(output.status.success() && text(&output).contains("stdout: done"), "{}", text(&output));
+    ensure!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_followed_while_it_is_written() -> Result<()> {
+    let lab = Lab::start(None).await?;
+    lab.login()?;
+    let output = lab.st2(&["run", "--tail", "core.local", "echo one; sleep 0.5; echo two"])?;
+    let printed = text(&output);
+    ensure!(output.status.success(), "{printed}");
+    let tailing = printed.split("Tailing execution").nth(1).and_then(|rest| rest.split("has completed").next());
+    let Some(tailing) = tailing else { bail!("nothing was followed:\n{printed}") };
+    ensure!(tailing.contains("has started.") && tailing.contains("one\ntwo\n"), "{printed}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_private_and_errors_are_clear() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut lab = Lab::start(None).await?;
+    let anonymous = text(&lab.st2(&["action", "list"])?);
+    ensure!(anonymous.contains("ERROR: 401 Client Error: Unauthorized"), "{anonymous}");
+    let wrong = text(&lab.st2(&["login", "st2admin", "-p", "wrong"])?);
+    ensure!(wrong.contains("ERROR: ") && !wrong.contains("exit Some(0)"), "{wrong}");
+
+    lab.login()?;
+    for name in ["config", "token-st2admin"] {
+        let mode = std::fs::metadata(lab.home.path().join(".st2").join(name))?.permissions().mode();
+        ensure!(mode & 0o777 == 0o600, "{name}: {mode:o}");
+    }
+    let who = text(&lab.st2(&["whoami"])?);
+    ensure!(who.contains("Currently logged in as \"st2admin\"."), "{who}");
+
+    lab.node.kill();
+    let away = text(&lab.st2(&["action", "list"])?);
+    ensure!(
+        away.contains("ERROR: cannot connect to the API service at http") && away.contains("exit Some(1)"),
+        "{away}"
+    );
+    Ok(())
+}
