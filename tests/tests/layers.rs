@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["model", "expr", "store", "bus"]),
     ("content", &["model", "expr", "store", "bus", "domain"]),
     ("raft", &["model"]),
+    ("base2histogram", &[]),
     ("scheduler", &["model", "expr", "store", "bus", "domain"]),
     ("runners", &["model", "expr", "store", "bus", "domain"]),
     ("gateway", &["model", "expr", "store", "bus", "domain", "content"]),

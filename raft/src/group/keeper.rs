@@ -20,19 +20,18 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub async fn run(inner: Arc<Inner>) {
     let mut keeper = Keeper { inner: inner.clone(), epoch: None, sent: None, pause: REOPEN.0 };
     loop {
-        let step = async {
-            match keeper.step().await {
-                Ok(()) => {}
-                Err(RaftError::Storage(reason)) => keeper.reopen(reason).await,
-                Err(error) => {
-                    tracing::debug!(%error, "the session can't be kept at the moment");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        };
-        tokio::select! {
+        let outcome = tokio::select! {
             () = inner.cancel.cancelled() => break,
-            () = step => {}
+            outcome = keeper.step() => outcome,
+        };
+        match outcome {
+            Ok(()) => {}
+            // Not cut off by a shutdown: a half-opened log would keep the file in use.
+            Err(RaftError::Storage(reason)) => keeper.reopen(reason).await,
+            Err(error) => {
+                tracing::debug!(%error, "the session can't be kept at the moment");
+                keeper.pause(RETRY).await;
+            }
         }
     }
     keeper.leave().await;
@@ -74,6 +73,14 @@ impl Keeper {
             () = self.inner.broken.notified() => {}
         }
         Ok(())
+    }
+
+    /// Sleeps, unless the group stops.
+    async fn pause(&self, duration: Duration) {
+        tokio::select! {
+            () = self.inner.cancel.cancelled() => {}
+            () = tokio::time::sleep(duration) => {}
+        }
     }
 
     async fn register(&mut self, core: &Core) -> Result<(), RaftError> {
@@ -156,8 +163,11 @@ impl Keeper {
         if let Some(core) = old {
             core.close().await;
         }
-        tokio::time::sleep(self.pause).await;
+        self.pause(self.pause).await;
         self.pause = (self.pause * 2).min(REOPEN.1);
+        if self.inner.cancel.is_cancelled() {
+            return;
+        }
         match Core::start(&self.inner.options, &self.inner.identity, self.inner.changed.clone()).await {
             Ok(core) => {
                 *self.inner.core.write() = Some(Arc::new(core));
