@@ -15,13 +15,19 @@
 //! (`gate`, `decider`, `verdict`); the roles are shells around it.
 
 mod duty;
+mod garbage;
 mod instances;
+mod postrun;
 mod queue;
+mod recovery;
 mod rules;
 mod schedule;
 mod settings;
 mod timers;
 
+pub use garbage::GarbageCollector;
+pub use postrun::PostRun;
+pub use recovery::{BackupScheduler, LiveSessions};
 pub use rules::RulesEngine;
 pub use schedule::Scheduler;
 pub use settings::{

@@ -87,7 +87,7 @@ pub async fn finish(
     claimed: &Versioned<Execution>,
     outcome: Outcome,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
-    let (status, result, size) = keep_result(services, outcome.status, outcome.result).await?;
+    let (status, result, size) = keep_result(services, claimed, outcome.status, outcome.result).await?;
     let (attempt, holder) = (claimed.attempt, claimed.claim.clone());
     let follows = super::follow_up::needed(services, claimed).await?;
     let done = step(services, claimed, |execution, now| {
@@ -112,8 +112,11 @@ pub async fn finish(
 
 /// Where the result goes: into the document, into a blob, or nowhere because it is over the limit, which fails the
 /// execution with a text that says so.
+///
+/// The blob's address is the hash of execution and content: each belongs to one execution and goes with it.
 async fn keep_result(
     services: &Services,
+    execution: &Execution,
     status: Status,
     result: Value,
 ) -> Result<(Status, Option<ResultValue>, u64), DomainError> {
@@ -140,7 +143,7 @@ async fn keep_result(
         end -= 1;
     }
     let preview = text[..end].to_owned();
-    let blob = Id::of_content(text.as_bytes());
+    let blob = Id::derive("result", execution.start_timestamp, &[&execution.id.to_string(), &text]);
     services.store.put_blob(blob, text.into_bytes()).await?;
     Ok((status, Some(ResultValue::Blob { blob, preview }), size))
 }

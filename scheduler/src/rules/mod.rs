@@ -9,24 +9,17 @@ mod enforce;
 mod process;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bus::{Delivery, Job, Queue};
-use domain::Services;
-use model::{Timestamp, TriggerInstance, Versioned};
-use store::{Cond, Order, Query, StoreExt};
-use tokio::task::JoinSet;
+use async_trait::async_trait;
+use bus::{Job, Queue};
+use domain::{DomainError, Services};
+use model::{Timestamp, TriggerInstance};
+use store::{Cond, Order, Query, StoreError, StoreExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::{PAUSE, consume};
+use crate::queue::{Handler, serve};
 use crate::settings::RulesSettings;
 use compiled::CompiledRules;
-
-/// What is in work may take this long to end after the role was told to.
-const DRAIN: Duration = Duration::from_secs(2);
-/// Pause between looks at the queue while the store has a backlog.
-const REFILL_INTERVAL: Duration = Duration::from_millis(20);
-const REFILL_PAGE: u64 = 500;
 
 /// The rules engine; any number of nodes run one.
 #[derive(Debug)]
@@ -48,91 +41,48 @@ impl RulesEngine {
         Self { services, settings }
     }
 
-    /// Matches until `cancel`, or until the bus is closed; what is in work then is finished, or done again later.
+    /// Matches until `cancel`, or until the bus is closed.
     pub async fn run(self, cancel: CancellationToken) {
-        let concurrency = self.settings.concurrency.max(1);
-        let Some(mut jobs) = consume(&self.services, Queue::Rules, concurrency, &cancel).await else { return };
+        let concurrency = self.settings.concurrency;
         let rules = CompiledRules::new(self.settings.cached_triggers);
-        let shared = Arc::new(Shared { rules, services: self.services, settings: self.settings });
-        let mut tasks: JoinSet<()> = JoinSet::new();
-        let mut backlog: Option<Timestamp> = None;
-        loop {
-            tokio::select! {
-                () = cancel.cancelled() => break,
-                Some(ended) = tasks.join_next(), if !tasks.is_empty() => if let Err(error) = ended {
-                    tracing::error!(%error, "matching a trigger instance failed");
-                },
-                () = shared.services.overflow.noted(Queue::Rules) => { backlog.get_or_insert_default(); }
-                () = tokio::time::sleep(REFILL_INTERVAL), if backlog.is_some() && tasks.len() < concurrency => {
-                    backlog = refill(&shared, backlog.unwrap_or_default(), &mut tasks).await;
-                }
-                delivery = jobs.next() => match delivery {
-                    Some(delivery) => {
-                        let shared = shared.clone();
-                        tasks.spawn(async move { take(&shared, delivery).await });
-                    }
-                    None => break,
-                },
-            }
-        }
-        let drained = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!("trigger instances in work were left to recovery");
-        }
+        let shared = Shared { rules, services: self.services, settings: self.settings };
+        serve(Arc::new(shared), concurrency, &cancel).await;
     }
 }
 
-/// A job: acknowledged once the instance is processed, or nothing can be done about it.
-async fn take(shared: &Shared, delivery: Delivery) {
-    let instance = match &delivery.job {
-        Job::TriggerInstance { hint: Some(hint), .. } => Ok(Some(hint.clone())),
-        Job::TriggerInstance { id, hint: None } => {
-            shared.services.store.read::<TriggerInstance>(*id).await.map(|found| found.map(Arc::new))
-        }
-        Job::Execution { .. } => Ok(None),
-    };
-    let outcome = match instance {
-        Ok(Some(instance)) => process::process(shared, instance).await,
-        Ok(None) => Ok(()),
-        Err(error) => Err(error.into()),
-    };
-    match outcome {
-        Ok(()) => delivery.ack(),
-        Err(error) => {
-            tracing::warn!(trigger_instance = %delivery.job.id(), %error, "can't be matched now; trying again");
-            tokio::time::sleep(PAUSE).await;
-            drop(delivery);
-        }
-    }
-}
+#[async_trait]
+impl Handler for Shared {
+    const QUEUE: Queue = Queue::Rules;
+    /// By the time at which recovery would look: only unprocessed instances have one.
+    type Cursor = Timestamp;
 
-/// The queue was full: takes unprocessed instances from the store, in the order in which recovery would, once few
-/// wait in the queue. Returns where to go on.
-async fn refill(shared: &Arc<Shared>, from: Timestamp, tasks: &mut JoinSet<()>) -> Option<Timestamp> {
-    let waiting = shared.services.bus.waiting(Queue::Rules).await;
-    if !waiting.is_ok_and(|waiting| waiting <= shared.settings.concurrency) {
-        return Some(from);
+    fn services(&self) -> &Services {
+        &self.services
     }
-    let room = shared.settings.concurrency.saturating_sub(tasks.len()) as u64;
-    let query = Query::filter(Cond::Gt("check_at", from.into()))
-        .order(Order::Asc("check_at"))
-        .limit(REFILL_PAGE.min(room).max(1));
-    let found: Vec<Versioned<TriggerInstance>> = match shared.services.store.search(&query).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(%error, "can't read the backlog; trying again");
-            return Some(from);
-        }
-    };
-    let next = found.last().and_then(|last| last.check_at);
-    for instance in found {
-        let shared = shared.clone();
-        tasks.spawn(async move {
-            let id = instance.id;
-            if let Err(error) = process::process(&shared, Arc::new(instance)).await {
-                tracing::warn!(trigger_instance = %id, %error, "can't be matched now; left to recovery");
+
+    async fn handle(&self, job: &Job) -> Result<(), DomainError> {
+        let instance = match job {
+            Job::TriggerInstance { hint: Some(hint), .. } => Some(hint.clone()),
+            Job::TriggerInstance { id, hint: None } => {
+                self.services.store.read::<TriggerInstance>(*id).await?.map(Arc::new)
             }
-        });
+            Job::Execution { .. } => None,
+        };
+        match instance {
+            Some(instance) => process::process(self, instance).await,
+            None => Ok(()),
+        }
     }
-    next
+
+    async fn backlog(&self, cursor: Timestamp, limit: usize) -> Result<(Vec<Job>, Option<Timestamp>), StoreError> {
+        let query =
+            Query::filter(Cond::Gt("check_at", cursor.into())).order(Order::Asc("check_at")).limit(limit as u64);
+        let found = self.services.store.search::<TriggerInstance>(&query).await?;
+        let next = found.last().and_then(|last| last.check_at);
+        let job = |instance: model::Versioned<TriggerInstance>| Job::TriggerInstance {
+            id: instance.id,
+            hint: Some(Arc::new(instance)),
+        };
+        Ok((found.into_iter().map(job).collect(), next))
+    }
 }

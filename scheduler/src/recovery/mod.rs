@@ -1,0 +1,90 @@
+//! The backup scheduler duty: whatever stopped moving goes on, or is decided (spec/ha.md I-E1, DESIGN §2 rules 1, 4).
+//!
+//! | what | when | what is done |
+//! |---|---|---|
+//! | requested, scheduled, delayed | `check_at` is over | the scheduler is rung again |
+//! | running, pausing, resuming | the claim's session is dead | `abandoned`, by compare-and-set on that very claim |
+//! | canceling | the claim's session is dead, or it has no claim | `canceled` |
+//! | canceling | `check_at` is over | its runner is told again |
+//! | completed, something to follow | it should have happened by now | the notifier is rung again |
+//! | trigger instance | `check_at` is over | the rules engine is rung again |
+//!
+//! Ringing again writes nothing; what was rung is left alone for a while, growing each time. Nothing is rung while the
+//! queue in question is long: its jobs are there, they only have to wait.
+
+mod backoff;
+mod sweep;
+mod verdict;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use domain::Services;
+use model::{Duty, Lease, Session};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::duty::while_held;
+use crate::queue::pause;
+use crate::settings::RecoverySettings;
+use sweep::Sweep;
+
+/// Who is alive, as the group knows it.
+pub trait LiveSessions: Send + Sync {
+    /// The sessions that have not ended; `None` while the group can't say, and then nobody is declared dead.
+    fn live_sessions(&self) -> Option<Vec<Session>>;
+}
+
+impl<F: Fn() -> Option<Vec<Session>> + Send + Sync> LiveSessions for F {
+    fn live_sessions(&self) -> Option<Vec<Session>> {
+        self()
+    }
+}
+
+/// The backup scheduler. Every node may run one; it works while its node holds [`Duty::BackupScheduler`].
+pub struct BackupScheduler {
+    services: Arc<Services>,
+    settings: RecoverySettings,
+    leases: watch::Receiver<Option<Lease>>,
+    session: watch::Receiver<Option<Session>>,
+    live: Arc<dyn LiveSessions>,
+}
+
+impl Debug for BackupScheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BackupScheduler").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl BackupScheduler {
+    /// `session` is this node's own: without one, its view of the others may be old and nobody is declared dead.
+    pub fn new(
+        services: Arc<Services>,
+        settings: RecoverySettings,
+        leases: watch::Receiver<Option<Lease>>,
+        session: watch::Receiver<Option<Session>>,
+        live: Arc<dyn LiveSessions>,
+    ) -> Self {
+        Self { services, settings, leases, session, live }
+    }
+
+    /// Sweeps, whenever the duty is held, until `cancel`. The first sweep is at once.
+    pub async fn run(self, cancel: CancellationToken) {
+        let Self { services, settings, leases, session, live } = self;
+        while_held(Duty::BackupScheduler, leases, &cancel, |_, stop| {
+            let mut sweep = Sweep::new(services.clone(), settings.clone(), session.clone(), live.clone());
+            let interval = settings.interval;
+            async move {
+                loop {
+                    if let Err(error) = sweep.once().await {
+                        tracing::warn!(%error, "a recovery sweep was cut short; trying again");
+                    }
+                    if !pause(interval, &stop).await {
+                        return;
+                    }
+                }
+            }
+        })
+        .await;
+    }
+}
