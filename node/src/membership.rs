@@ -45,6 +45,13 @@ impl Membership {
         self.group.duty(duty)
     }
 
+    /// Sessions that have not ended; none while this node isn't sure of its own.
+    pub fn live_sessions(&self) -> Option<Vec<Session>> {
+        self.group.check().ok()?;
+        let sessions = self.group.status().sessions;
+        Some(sessions.into_iter().map(|session| Session { node: session.node, epoch: session.epoch }).collect())
+    }
+
     pub fn check(&self) -> Result<(), String> {
         self.group.check().map_err(|error| error.to_string())
     }

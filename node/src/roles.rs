@@ -10,7 +10,7 @@ use domain::action_token::ActionTokens;
 use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, Mount, SameSite};
 use model::Duty;
 use runners::{PythonOptions, RunnerOptions, RunnerPool};
-use scheduler::{RulesEngine, Scheduler, SchedulerSettings, TimersEngine};
+use scheduler::{BackupScheduler, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings, TimersEngine};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use crate::run::hostname;
 pub struct Wiring<'a> {
     pub config: &'a Config,
     pub services: &'a Arc<Services>,
-    pub membership: &'a Membership,
+    pub membership: &'a Arc<Membership>,
     pub data: &'a DataDir,
 }
 
@@ -44,6 +44,19 @@ impl Stage {
 
     fn spawn(&mut self, name: &'static str, role: impl Future<Output = Result<()>> + Send + 'static) {
         self.tasks.spawn(async move { (name, role.await) });
+    }
+
+    /// A role that fails only by ending before it is told to.
+    fn run<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        name: &'static str,
+        role: impl FnOnce(CancellationToken) -> F,
+    ) {
+        let role = role(self.cancel.clone());
+        self.spawn(name, async move {
+            role.await;
+            Ok(())
+        });
     }
 
     async fn stop(&mut self, deadline: Duration) {
@@ -116,7 +129,7 @@ impl Roles {
         let cancel = roles.runners.cancel.clone();
         roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });
 
-        start_schedulers(wiring, &readiness, &mut roles.intake, &mut roles.deciders, &mut roles.after);
+        start_schedulers(wiring, &readiness, &mut roles);
 
         let gateway = Gateway::build(gateway_options(wiring, addresses, tokens, readiness));
         let cancel = roles.intake.cancel.clone();
@@ -149,36 +162,32 @@ impl Roles {
     }
 }
 
-fn start_schedulers(
-    wiring: &Wiring<'_>,
-    readiness: &NodeReady,
-    intake: &mut Stage,
-    deciders: &mut Stage,
-    _after: &mut Stage,
-) {
-    let services = wiring.services;
-    let settings = scheduler_settings(wiring.config);
-    let rules = RulesEngine::new(services.clone(), settings.rules);
-    let cancel = deciders.cancel.clone();
-    deciders.spawn("rules engine", async move {
-        rules.run(cancel).await;
-        Ok(())
-    });
-    if wiring.config.timers.enable {
-        let timers = TimersEngine::new(services.clone(), settings.timers, wiring.membership.duty(Duty::Timers));
+/// The roles of `scheduler`. Each is a task of its own that ends with its stage.
+fn start_schedulers(wiring: &Wiring<'_>, readiness: &NodeReady, roles: &mut Roles) {
+    let Wiring { services, membership, config, .. } = *wiring;
+    let settings = scheduler_settings(config);
+    if config.timers.enable {
+        let timers = TimersEngine::new(services.clone(), settings.timers, membership.duty(Duty::Timers));
         readiness.show_timers(timers.stats());
-        let cancel = intake.cancel.clone();
-        intake.spawn("timers", async move {
-            timers.run(cancel).await;
-            Ok(())
-        });
+        roles.intake.run("timers", |cancel| timers.run(cancel));
     }
+    let rules = RulesEngine::new(services.clone(), settings.rules);
+    roles.deciders.run("rules engine", |cancel| rules.run(cancel));
     let scheduler = Scheduler::new(services.clone(), settings.schedule);
-    let cancel = deciders.cancel.clone();
-    deciders.spawn("scheduler", async move {
-        scheduler.run(cancel).await;
-        Ok(())
-    });
+    roles.deciders.run("scheduler", |cancel| scheduler.run(cancel));
+    let live = membership.clone();
+    let recovery = BackupScheduler::new(
+        services.clone(),
+        settings.recovery,
+        membership.duty(Duty::BackupScheduler),
+        membership.session(),
+        Arc::new(move || live.live_sessions()),
+    );
+    roles.deciders.run("backup scheduler", |cancel| recovery.run(cancel));
+    let collector = GarbageCollector::new(services.clone(), settings.garbage, membership.duty(Duty::GarbageCollector));
+    roles.deciders.run("garbage collector", |cancel| collector.run(cancel));
+    let postrun = PostRun::new(services.clone(), settings.postrun);
+    roles.after.run("postrun", |cancel| postrun.run(cancel));
 }
 
 fn scheduler_settings(config: &Config) -> SchedulerSettings {

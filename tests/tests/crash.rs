@@ -159,12 +159,12 @@ async fn slots_fired_once(api: &Api, index: usize) -> Result<()> {
     let rule = api.get(&format!("/v1/rules/default.tick{index}")).await?;
     let trigger = rule["trigger"]["ref"].as_str().context("the rule has no trigger")?.to_owned();
     let period = 1_000_000 * (index as i64 + 1);
-    let instances = eventually("instances are processed", Duration::from_secs(30), || async {
+    let instances = eventually("ten instances are processed", Duration::from_secs(60), || async {
         let found = api.get(&format!("/v1/triggerinstances?trigger={trigger}&limit=-1")).await.ok()?;
         let all = found.as_array()?.clone();
         // The newest ones may be on their way.
         let settled = all.iter().skip(3).all(|instance| instance["status"] == "processed");
-        settled.then_some(all)
+        (settled && all.len() >= 10).then_some(all)
     })
     .await;
     let mut slots: Vec<(i64, String)> = instances
@@ -176,7 +176,6 @@ async fn slots_fired_once(api: &Api, index: usize) -> Result<()> {
         })
         .collect();
     slots.sort();
-    assert!(slots.len() > 5, "timer {index} hardly fired: {slots:?}");
     for pair in slots.windows(2) {
         let gap = pair[1].0 - pair[0].0;
         assert!((gap - period).abs() < period / 2, "timer {index}: {gap} µs between {} and {}", pair[0].1, pair[1].1);
