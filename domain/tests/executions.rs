@@ -97,7 +97,8 @@ async fn a_result_after_the_end_or_of_another_holder_is_refused() {
     finish(&bench.services, &running, success(json!({"who": "first"}))).await.unwrap();
     let refused = finish(&bench.services, &running, success(json!({"who": "second"}))).await;
     assert!(matches!(refused, Err(DomainError::Superseded(_))));
-    let shown = view::result(&bench.services, &bench.reread(running.id).await).await.unwrap();
+    let stored = bench.reread(running.id).await;
+    let shown = view::result(&bench.services, &stored).await.unwrap();
     assert_eq!(shown, json!({"who": "first"}));
 }
 
