@@ -139,7 +139,7 @@ impl Crypto {
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> =
         text.trim().bytes().map(|c| char::from(c).to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())

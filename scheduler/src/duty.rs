@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 /// Work stops this long before the lease ends, for what is under way then.
 const MARGIN: Duration = Duration::from_millis(100);
 
+/// Pause before work that ended by itself is begun anew.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The fence that writes under this lease carry.
 pub(crate) fn fence(duty: Duty, lease: Lease) -> Fence {
     Fence { name: duty.as_str().to_owned(), epoch: lease.epoch }
@@ -33,24 +36,25 @@ pub(crate) async fn while_held<F, W>(
         tracing::info!(duty = duty.as_str(), epoch = lease.epoch, "duty taken up");
         let stop = cancel.child_token();
         let mut watched = leases.clone();
-        {
+        let ended_by_itself = {
             let work = work(lease, stop.clone());
             tokio::pin!(work);
             tokio::select! {
-                () = &mut work => {}
+                () = &mut work => true,
                 () = lost(&mut watched, lease) => {
                     stop.cancel();
                     // The margin is left for a clean end; then the future is dropped.
                     let _ = tokio::time::timeout(MARGIN / 2, &mut work).await;
+                    false
                 }
             }
-        }
+        };
         tracing::info!(duty = duty.as_str(), epoch = lease.epoch, "duty laid down");
         if cancel.is_cancelled() {
             return;
         }
-        // Work that ended by itself while the lease goes on is begun anew, but not at once.
-        if !crate::queue::pause(Duration::from_millis(50), cancel).await {
+        // Work that ended by itself while the lease goes on (another holder was seen) is begun anew, but not at once.
+        if ended_by_itself && !crate::queue::pause(AGAIN, cancel).await {
             return;
         }
     }

@@ -327,12 +327,10 @@ mod tests {
                     Happening::Advance(by) => now += i64::from(by),
                     Happening::Back(by) => now = (now - i64::from(by)).max(0),
                     Happening::Put(n) => {
-                        if !alive.contains_key(&n) {
-                            // A timer made while the clock is set back starts then.
-                            let definition = interval(n, high.max(now), u64::from(n) * 3 + 2);
-                            timers.step(Event::Put(definition.clone()), seconds(now));
-                            alive.insert(n, definition);
-                        }
+                        // A timer made while the clock is set back starts then.
+                        let fresh = || interval(n, high.max(now), u64::from(n) * 3 + 2);
+                        let definition = alive.entry(n).or_insert_with(fresh);
+                        timers.step(Event::Put(definition.clone()), seconds(now));
                     }
                     Happening::Remove(n) => {
                         if let Some(definition) = alive.remove(&n) {
