@@ -134,7 +134,8 @@ impl Replay {
         let ours = if reply.json.is_null() { Value::from(reply.text) } else { reply.json };
         // Some answers were recorded as text.
         let parsed = recording.answer.as_str().and_then(|text| serde_json::from_str(text).ok());
-        let recorded = if ours.is_string() { recording.answer.clone() } else { parsed.unwrap_or(recording.answer.clone()) };
+        let recorded =
+            if ours.is_string() { recording.answer.clone() } else { parsed.unwrap_or(recording.answer.clone()) };
         let mut differences = Vec::new();
         match (&recorded, &ours) {
             (Value::Array(theirs), Value::Array(ours)) => compare_lists(theirs, ours, &mut differences),
