@@ -88,7 +88,7 @@ impl PackDir {
                 let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
                 if is_dir && name != ".git" && name != "__pycache__" {
                     open.push(path);
-                } else if !is_dir && !path.extension().is_some_and(|extension| extension == "pyc") {
+                } else if !is_dir && path.extension().is_none_or(|extension| extension != "pyc") {
                     files.push(self.relative(&path));
                 }
             }

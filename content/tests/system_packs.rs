@@ -1,5 +1,7 @@
 //! The system packs, and packs that ran on StackStorm, register on a real store as they are.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

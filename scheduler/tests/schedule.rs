@@ -75,11 +75,12 @@ async fn a_threshold_is_never_passed_and_nobody_starves() {
         bench.request("p.noop", json!({})).await;
     }
     eventually("all succeed", || async { is(bench.count(Status::Succeeded).await == 60) }).await;
-    let seen = seen.lock();
-    assert_eq!(seen.most["p.greet"], 2);
-    assert!(seen.most["p.noop"] > 2);
-    assert!(seen.starts.values().all(|starts| *starts == 1));
-    drop(seen);
+    {
+        let seen = seen.lock();
+        assert_eq!(seen.most["p.greet"], 2);
+        assert!(seen.most["p.noop"] > 2);
+        assert!(seen.starts.values().all(|starts| *starts == 1));
+    }
     role.stop().await;
 }
 

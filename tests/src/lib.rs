@@ -6,6 +6,8 @@
 //!
 //! The binaries are those that Cargo built beside the tests: `make test` builds them first.
 
+#![allow(clippy::expect_used)] // a harness that can't start should fail its test
+
 mod api;
 mod node;
 mod wait;

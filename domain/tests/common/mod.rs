@@ -1,6 +1,7 @@
 //! Services on a real SQLite store, with the resources that the tests need.
 
 #![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Services on a real SQLite store and the in-process bus, resources to work on, and a runner that runs nothing.
 
 #![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
 use std::collections::HashMap;
 use std::future::Future;
