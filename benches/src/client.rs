@@ -77,10 +77,6 @@ impl Client {
         Ok(body)
     }
 
-    pub async fn get(&mut self, path: &str) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.call(Method::GET, path, Bytes::new()).await?)?)
-    }
-
     pub async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
         Ok(serde_json::from_slice(&self.call(Method::POST, path, body.to_string()).await?)?)
     }
