@@ -1,5 +1,7 @@
 //! The garbage collector on a real store (invariant G1).
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+
 mod common;
 
 use std::time::Duration;

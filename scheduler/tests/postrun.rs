@@ -1,5 +1,7 @@
 //! What follows completions, on a real store.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The execution scheduler on a real store, with a runner that only sleeps.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+
 mod common;
 
 use std::time::{Duration, Instant};
