@@ -1,6 +1,6 @@
 //! The garbage collector on a real store (invariant G1).
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+#![allow(clippy::unwrap_used)] // a failed step fails the test
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! What follows completions, on a real store.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+#![allow(clippy::unwrap_used)] // a failed step fails the test
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The rules engine on a real store.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+#![allow(clippy::unwrap_used)] // a failed step fails the test
 
 mod common;
 
@@ -220,7 +220,7 @@ async fn an_unknown_operator_fails_the_instance() {
 #[ignore = "a measurement"]
 async fn events_per_second() {
     const EVENTS: usize = 20_000;
-    let bench = Bench::new().await;
+    let bench = Bench::durable().await;
     bench.add_type("t.other", json!({})).await;
     for n in 0..1_100 {
         let criteria = json!({"trigger.n": {"type": "eq", "pattern": if n == 0 { 1 } else { 100 + n }}});

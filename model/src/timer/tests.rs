@@ -210,6 +210,7 @@ fn fires_at(cron: &Cron, zone: chrono_tz::Tz, at: i64) -> bool {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     /// The computed series is the set of instants that match, around the days on which clocks change.
     #[test]
     fn next_is_the_first_that_matches(

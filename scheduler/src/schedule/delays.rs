@@ -78,6 +78,7 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         /// Everything comes out exactly once, not before its time, in order; what didn't fit is announced in time.
         #[test]
         fn all_come_out_in_time(dues in prop::collection::vec(0i64..1_000, 1..60), bound in 1usize..20) {

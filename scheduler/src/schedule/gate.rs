@@ -184,6 +184,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         /// P1: never more than the threshold; nobody waits while all its keys have room; earlier waiters of a single
         /// key go first.
         #[test]

@@ -46,6 +46,7 @@ pub(super) async fn fire_while_held(
         commits: JoinSet::new(),
         in_flight: Vec::new(),
         next_batch: 0,
+        is_loaded: false,
         changes,
         services,
         settings,
@@ -106,6 +107,8 @@ struct Engine {
     /// Batch number and earliest slot of the commits under way.
     in_flight: Vec<(u64, Timestamp)>,
     next_batch: u64,
+    /// Whether all timers were read; until then the cursor stays, for slots of the others may be earlier.
+    is_loaded: bool,
 }
 
 /// What happens next.
@@ -194,7 +197,7 @@ impl Engine {
     /// The cursor, if it is time that a commit takes it along.
     fn take_cursor(&mut self) -> Option<TimerCursor> {
         let early = self.cursor.stored.is_some() && self.cursor.written.elapsed() < self.settings.cursor_interval;
-        if early || self.cursor.in_flight {
+        if early || self.cursor.in_flight || !self.is_loaded {
             return None;
         }
         let open = self.in_flight.iter().map(|(_, first)| *first).chain(self.waiting.iter().filter_map(Ticks::first));
@@ -273,6 +276,8 @@ impl Engine {
                 gone.remove(&trigger.id);
                 self.put(&trigger);
             }
+            // What is due doesn't wait for the others.
+            self.tick();
             if !more {
                 break;
             }
@@ -280,6 +285,7 @@ impl Engine {
         for id in gone {
             self.decider.step(Event::Removed(id), self.services.now());
         }
+        self.is_loaded = true;
         true
     }
 

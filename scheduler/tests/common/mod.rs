@@ -1,7 +1,6 @@
 //! Services on a real SQLite store and the in-process bus, resources to work on, and a runner that runs nothing.
 
-#![allow(dead_code)] // each test file uses its part
-#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+#![allow(dead_code, clippy::unwrap_used)] // each test file uses its part; a failed step fails the test
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -96,9 +95,18 @@ impl Bench {
     }
 
     pub async fn with(settings: Settings, bus: LocalBusOptions) -> Self {
+        Self::open(settings, bus, false).await
+    }
+
+    /// For measurements: what is acknowledged survives the loss of power, as in earnest.
+    pub async fn durable() -> Self {
+        Self::open(Settings::default(), LocalBusOptions::default(), true).await
+    }
+
+    async fn open(settings: Settings, bus: LocalBusOptions, durable: bool) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let mut options = SqliteOptions::new(dir.path().join("store.db"));
-        options.durable = false;
+        options.durable = durable;
         let store = Arc::new(SqliteStore::open(options).await.unwrap());
         let services =
             Services::new(store.clone(), Arc::new(LocalBus::new(bus)), Arc::new(SystemClock), settings, None);
