@@ -1,7 +1,7 @@
 //! What a node keeps in its data directory besides the store and the log: users, keys, packs.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -41,7 +41,27 @@ impl DataDir {
         for name in ["packs", "configs", "overrides", "virtualenvs"] {
             prepare(&root.join(name))?;
         }
-        Ok(Self { root })
+        let data = Self { root };
+        data.keep_private()?;
+        Ok(data)
+    }
+
+    /// The store holds tokens and secrets in clear: it is its owner's alone. SQLite gives its side files the same
+    /// mode. The directory itself stays passable, for actions that run as another user read their packs in it.
+    fn keep_private(&self) -> Result<()> {
+        let store = self.store();
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&store)
+            .with_context(|| format!("can't make {}", store.display()))?;
+        let raft = self.raft();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&raft)
+            .with_context(|| format!("can't make {}", raft.display()))
     }
 
     pub fn store(&self) -> PathBuf {
@@ -143,6 +163,14 @@ mod tests {
         assert_eq!(data.admin(Some("other")).unwrap(), Admin::Given);
         assert_eq!(data.admin(Some("other")).unwrap(), Admin::Existing);
         assert_eq!(std::fs::read_to_string(data.htpasswd()).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn what_holds_secrets_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data.store()), mode(&data.raft())), (0o600, 0o700));
     }
 
     #[test]
