@@ -1,5 +1,7 @@
 //! The life of an execution on a real store.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+
 mod common;
 
 use std::sync::Arc;

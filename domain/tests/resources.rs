@@ -1,5 +1,7 @@
 //! Rules with their triggers, dispatch, and the datastore on a real store.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+
 mod common;
 
 use std::time::Duration;
