@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# Ends with a random exit code.
+exit $((RANDOM % 2))
