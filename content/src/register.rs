@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use domain::{DomainError, Services, rules, triggers};
+use futures::{StreamExt, TryStreamExt, stream};
 use model::{Config, ConfigSchema, Id, Object, Rule, RunnerType};
 use serde_json::{Map, Value};
 use store::{Cond, Query, StoreExt};
@@ -13,6 +14,9 @@ use crate::pack_dir::{self, PackDir};
 use crate::read::{Metadata, PackFiles, read};
 use crate::upsert::upsert;
 use crate::{builtin, checks};
+
+/// Files of one kind that are registered at a time.
+const FILES_AT_A_TIME: usize = 32;
 
 /// What can be registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -170,10 +174,12 @@ impl Run<'_> {
             if !wanted(kind) {
                 continue;
             }
-            let mut done = 0;
-            for file in files {
-                done += usize::from(self.file(kind, file, &overrides).await?);
-            }
+            // Files of one kind don't depend on each other, so that their writes can share commits.
+            let done = stream::iter(files)
+                .map(|file| self.file(kind, file, &overrides))
+                .buffered(FILES_AT_A_TIME)
+                .try_fold(0, |done, registered| async move { Ok(done + usize::from(registered)) })
+                .await?;
             counts.add(counted, done);
         }
         if wanted(Kind::Config) {
