@@ -6,7 +6,7 @@ CARGO ?= cargo
 # Data directory of `make run`.
 DATA_DIR ?= $(HOME)/.local/share/squall
 
-.PHONY: help deps build run test bench fmt lint fix
+.PHONY: help deps build run test bench lint fix
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
