@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use domain::{DomainError, Services, rules, triggers};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::join_all;
 use model::{Config, ConfigSchema, Id, Object, Rule, RunnerType};
 use serde_json::{Map, Value};
 use store::{Cond, Query, StoreExt};
@@ -175,11 +175,13 @@ impl Run<'_> {
                 continue;
             }
             // Files of one kind don't depend on each other, so that their writes can share commits.
-            let done = stream::iter(files)
-                .map(|file| self.file(kind, file, &overrides))
-                .buffered(FILES_AT_A_TIME)
-                .try_fold(0, |done, registered| async move { Ok(done + usize::from(registered)) })
-                .await?;
+            let mut done = 0;
+            for some in files.chunks(FILES_AT_A_TIME) {
+                let registered = join_all(some.iter().map(|file| self.file(kind, file, &overrides))).await;
+                for registered in registered {
+                    done += usize::from(registered?);
+                }
+            }
             counts.add(counted, done);
         }
         if wanted(Kind::Config) {

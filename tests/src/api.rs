@@ -95,6 +95,11 @@ impl Api {
         Self::read(answer).await
     }
 
+    /// `/healthz/<which>`, unauthenticated.
+    pub async fn health(&self, which: &str) -> Result<Reply> {
+        Self::read(self.http.get(format!("{}/healthz/{which}", self.base)).send().await?).await
+    }
+
     /// A GET that must answer 200.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let reply = self.call(Method::GET, path, None).await?;
