@@ -35,6 +35,8 @@ pub async fn run(bench: &Bench) -> Result<()> {
         client.post("/api/v1/rules", &rule).await?;
     }
     tokio::time::sleep(OBSERVED).await;
+    // The first connection was idle for too long to be kept.
+    let mut client = Client::connect(&server.authority, &client.token).await?;
     let ready = client.call(Method::GET, "/healthz/ready", Bytes::new()).await?;
     let ready = String::from_utf8_lossy(&ready).into_owned();
     let line = ready.lines().find(|line| line.contains("timers")).unwrap_or("no line about timers").trim();
