@@ -9,11 +9,12 @@ use serde_json::Value;
 use super::{MAX_DEPTH, MAX_NODES, YamlError, resolve};
 use crate::resource::Object;
 
-/// A composed node and how many nodes it stands for.
+/// A composed node, how many nodes it stands for, and how deep collections nest in it (a scalar: 0).
 #[derive(Clone)]
 struct Node {
     value: Value,
     size: usize,
+    depth: usize,
 }
 
 struct Composer {
@@ -23,8 +24,8 @@ struct Composer {
 
 /// A collection that isn't closed yet.
 enum Open {
-    Sequence { items: Vec<Value>, size: usize, anchor: usize },
-    Mapping { mapping: Mapping, size: usize, anchor: usize },
+    Sequence { items: Vec<Value>, size: usize, depth: usize, anchor: usize },
+    Mapping { mapping: Mapping, size: usize, depth: usize, anchor: usize },
 }
 
 /// A mapping under way: merged keys come in where the mapping itself has none.
@@ -68,21 +69,21 @@ pub fn load(text: &str) -> Result<Value, YamlError> {
                     continue;
                 }
                 let value = scalar(&text, plain, tag.as_deref(), mark)?;
-                let node = Node { value, size: 1 };
+                let node = Node { value, size: 1, depth: 0 };
                 composer.count(&node, mark)?;
-                composer.remember(anchor, &node);
+                composer.remember(anchor, &node, mark)?;
                 node
             }
             Event::SequenceStart(anchor, tag) => {
                 check_tag(tag.as_deref(), &["seq"], mark)?;
-                stack.push(Open::Sequence { items: Vec::new(), size: 1, anchor });
-                check_depth(&stack, mark)?;
+                stack.push(Open::Sequence { items: Vec::new(), size: 1, depth: 1, anchor });
+                check_depth(stack.len(), mark)?;
                 continue;
             }
             Event::MappingStart(anchor, tag) => {
                 check_tag(tag.as_deref(), &["map", "set"], mark)?;
-                stack.push(Open::Mapping { mapping: Mapping::default(), size: 1, anchor });
-                check_depth(&stack, mark)?;
+                stack.push(Open::Mapping { mapping: Mapping::default(), size: 1, depth: 1, anchor });
+                check_depth(stack.len(), mark)?;
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => composer.close(stack.pop(), mark)?,
@@ -90,6 +91,7 @@ pub fn load(text: &str) -> Result<Value, YamlError> {
                 let known = composer.anchors.get(&anchor).cloned();
                 let node = known.ok_or_else(|| error(mark, "found an alias to an anchor that isn't complete"))?;
                 composer.count(&node, mark)?;
+                check_depth(stack.len() + node.depth, mark)?;
                 node
             }
             _ => continue,
@@ -108,22 +110,27 @@ impl Composer {
         Ok(())
     }
 
-    fn remember(&mut self, anchor: usize, node: &Node) {
+    /// What an anchor keeps is a copy, and counts like one: nested anchors would multiply the text.
+    fn remember(&mut self, anchor: usize, node: &Node, mark: &Marker) -> Result<(), YamlError> {
         if anchor != 0 {
+            self.count(node, mark)?;
             self.anchors.insert(anchor, node.clone());
         }
+        Ok(())
     }
 
     fn close(&mut self, open: Option<Open>, mark: &Marker) -> Result<Node, YamlError> {
         let (node, anchor) = match open {
-            Some(Open::Sequence { items, size, anchor }) => (Node { value: Value::Array(items), size }, anchor),
-            Some(Open::Mapping { mapping, size, anchor }) => {
-                (Node { value: Value::Object(mapping.finish(mark)?), size }, anchor)
+            Some(Open::Sequence { items, size, depth, anchor }) => {
+                (Node { value: Value::Array(items), size, depth }, anchor)
+            }
+            Some(Open::Mapping { mapping, size, depth, anchor }) => {
+                (Node { value: Value::Object(mapping.finish(mark)?), size, depth }, anchor)
             }
             None => return Err(error(mark, "unexpected end of a collection")),
         };
         self.nodes += 1;
-        self.remember(anchor, &node);
+        self.remember(anchor, &node, mark)?;
         Ok(node)
     }
 }
@@ -161,8 +168,8 @@ impl Mapping {
     }
 }
 
-fn check_depth(stack: &[Open], mark: &Marker) -> Result<(), YamlError> {
-    if stack.len() > MAX_DEPTH {
+fn check_depth(depth: usize, mark: &Marker) -> Result<(), YamlError> {
+    if depth > MAX_DEPTH {
         return Err(error(mark, format!("nested deeper than {MAX_DEPTH} levels")));
     }
     Ok(())
@@ -182,12 +189,14 @@ fn set_key(stack: &mut [Open], key: Key) {
 fn place(stack: &mut [Open], root: &mut Option<Value>, node: Node, mark: &Marker) -> Result<(), YamlError> {
     match stack.last_mut() {
         None => *root = Some(node.value),
-        Some(Open::Sequence { items, size, .. }) => {
+        Some(Open::Sequence { items, size, depth, .. }) => {
             *size += node.size;
+            *depth = (*depth).max(node.depth + 1);
             items.push(node.value);
         }
-        Some(Open::Mapping { mapping, size, .. }) => {
+        Some(Open::Mapping { mapping, size, depth, .. }) => {
             *size += node.size;
+            *depth = (*depth).max(node.depth + 1);
             match mapping.key.take() {
                 None => mapping.key = Some(Key::Name(key_text(node.value, mark)?)),
                 Some(Key::Merge) => mapping.merged.push(node.value),

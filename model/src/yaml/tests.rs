@@ -66,6 +66,24 @@ fn bombs_are_refused() {
     assert!(load(&"[".repeat(1000)).is_err());
 }
 
+/// Recursion over values (dropping, writing) must stay within a small stack: aliases can't nest past the bound either.
+#[test]
+fn aliases_do_not_nest_past_the_bound() {
+    let mut text = String::from("- &a0 [x]\n");
+    for level in 1..150 {
+        text.push_str(&format!("- &a{level} {}*a{}{}\n", "[".repeat(90), level - 1, "]".repeat(90)));
+    }
+    assert!(load(&text).unwrap_err().message.contains("nested deeper"));
+}
+
+/// An anchor around everything would keep a copy of everything.
+#[test]
+fn nested_anchors_do_not_multiply_the_text() {
+    let open: String = (0..90).map(|level| format!("&a{level} [")).collect();
+    let text = format!("{open}{}{}", "x, ".repeat(20_000), "]".repeat(90));
+    assert!(load(&text).unwrap_err().message.contains("nodes"));
+}
+
 #[test]
 fn dumps_as_pyyaml() {
     for (value, text) in [
