@@ -105,10 +105,14 @@ async fn system_packs_are_as_recorded() {
     let mut compared = 0;
     for theirs in recorded
         .iter()
-        .filter(|action| ["core", "examples", "linux", "chatops"].iter().any(|pack| action["pack"] == *pack))
+        .filter(|action| ["core", "examples", "linux", "chatops", "packs"].iter().any(|pack| action["pack"] == *pack))
     {
         let reference = theirs["ref"].as_str().unwrap();
         let found = bench.services.store.first::<Action>(&Query::eq("ref", reference)).await.unwrap();
+        // Installing comes with a later version: of that pack only some actions are there.
+        if found.is_none() && theirs["pack"] == "packs" {
+            continue;
+        }
         let ours = found.unwrap_or_else(|| panic!("{reference} is missing")).doc.to_api();
         for (field, value) in theirs.as_object().unwrap() {
             if field != "id" {

@@ -52,7 +52,7 @@ const SENSORS: ListSpec = ListSpec {
     default_limit: None,
     filters: &[("name", Filter::Text("name")), ("pack", Filter::Text("pack")), ("enabled", Filter::Boolean("enabled"))],
     sortable: &[],
-    order: &[],
+    order: &[Order::Asc("pack"), Order::Asc("name")],
     attributes: Attributes::with_ref(
         &[
             "id",
