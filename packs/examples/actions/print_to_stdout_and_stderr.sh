@@ -1,7 +1,14 @@
 #!/usr/bin/env bash
-# Prints lines to standard output and standard error in turn: --count=N --sleep_delay=SECONDS.
+# Prints lines to standard output and standard error in turn: COUNT SECONDS, or --count=N --sleep_delay=SECONDS.
 count=100
 delay=0.5
+case "$1" in
+    --* | "") ;;
+    *)
+        count=$1
+        delay=${2:-$delay}
+        ;;
+esac
 for argument in "$@"; do
     case "$argument" in
         --count=*) count=${argument#*=} ;;
