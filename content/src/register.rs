@@ -18,6 +18,10 @@ use crate::{builtin, checks};
 /// Files of one kind that are registered at a time.
 const FILES_AT_A_TIME: usize = 32;
 
+/// Kinds that packs bring, in the order of their registration.
+const ORDER: [Kind; 7] =
+    [Kind::Trigger, Kind::Sensor, Kind::Action, Kind::Rule, Kind::Alias, Kind::Policy, Kind::Config];
+
 /// What can be registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -113,10 +117,23 @@ pub async fn register(services: &Services, request: &RegisterRequest) -> Result<
     for runner in services.store.search::<RunnerType>(&Query::all()).await? {
         runners.insert(runner.name.clone(), runner.doc);
     }
+    let mut read_packs = Vec::new();
     for dir in packs {
-        let files = read(dir, services.settings.base_path.clone()).await?;
-        let run = Run { services, files: &files, runners: &runners, strict: request.fail_on_failure };
-        run.pack(&wanted, &mut counts).await?;
+        read_packs.push(read(dir, services.settings.base_path.clone()).await?);
+    }
+    let mut runs = Vec::new();
+    for files in &read_packs {
+        let run = Run { services, files, runners: &runners, strict: request.fail_on_failure };
+        if run.pack_row().await? {
+            runs.push(run);
+        }
+    }
+    // Kind by kind through all packs: a rule may name a trigger type of a pack whose name comes later.
+    for kind in ORDER.into_iter().filter(|kind| wanted(*kind)) {
+        for run in &runs {
+            let (counted, done) = run.kind(kind).await?;
+            counts.add(counted, done);
+        }
     }
     Ok(counts)
 }
@@ -153,50 +170,52 @@ impl Run<'_> {
         &self.files.dir.name
     }
 
-    async fn pack(&self, wanted: &impl Fn(Kind) -> bool, counts: &mut Counts) -> Result<(), ContentError> {
-        if let Err(error) = self.manifest().await {
-            let text = format!("Failed to register pack \"{}\": {error}", self.pack_name());
-            if self.strict || !matches!(error, ContentError::Invalid(_)) {
-                return Err(replace_text(error, text));
-            }
-            tracing::warn!(pack = self.pack_name(), error = text, "pack not registered");
-            return Ok(());
+    /// The pack's own row; false if it is bad and the other packs go on.
+    async fn pack_row(&self) -> Result<bool, ContentError> {
+        let Err(error) = self.manifest().await else { return Ok(true) };
+        let text = format!("Failed to register pack \"{}\": {error}", self.pack_name());
+        if self.strict || !matches!(error, ContentError::Invalid(_)) {
+            return Err(replace_text(error, text));
         }
+        tracing::warn!(pack = self.pack_name(), error = text, "pack not registered");
+        Ok(false)
+    }
+
+    /// Registers the files of a kind: what they are counted as, and how many were good.
+    async fn kind(&self, kind: Kind) -> Result<(&'static str, usize), ContentError> {
+        let (counted, files) = match kind {
+            Kind::Trigger => ("triggers", &self.files.triggers),
+            Kind::Sensor => ("sensors", &self.files.sensors),
+            Kind::Action => ("actions", &self.files.actions),
+            Kind::Rule => ("rules", &self.files.rules),
+            Kind::Alias => ("aliases", &self.files.aliases),
+            Kind::Policy => ("policies", &self.files.policies),
+            _ => return self.configuration().await,
+        };
         let overrides = self.files.overrides.clone()?;
-        for (kind, counted, files) in [
-            (Kind::Trigger, "triggers", &self.files.triggers),
-            (Kind::Sensor, "sensors", &self.files.sensors),
-            (Kind::Action, "actions", &self.files.actions),
-            (Kind::Rule, "rules", &self.files.rules),
-            (Kind::Alias, "aliases", &self.files.aliases),
-            (Kind::Policy, "policies", &self.files.policies),
-        ] {
-            if !wanted(kind) {
-                continue;
+        let mut done = 0;
+        // Files of one kind don't depend on each other, so that their writes can share commits.
+        for some in files.chunks(FILES_AT_A_TIME) {
+            for registered in join_all(some.iter().map(|file| self.file(kind, file, &overrides))).await {
+                done += usize::from(registered?);
             }
-            // Files of one kind don't depend on each other, so that their writes can share commits.
-            let mut done = 0;
-            for some in files.chunks(FILES_AT_A_TIME) {
-                let registered = join_all(some.iter().map(|file| self.file(kind, file, &overrides))).await;
-                for registered in registered {
-                    done += usize::from(registered?);
-                }
-            }
-            counts.add(counted, done);
         }
-        if wanted(Kind::Config) {
-            let mut done = 0;
-            if let Some(config) = &self.files.config {
-                done = usize::from(self.file(Kind::Config, config, &overrides).await?);
-            }
-            // StackStorm counts the schema where there is no configuration.
-            counts.add("configs", done.max(usize::from(self.files.config_schema.is_some())));
-        }
-        Ok(())
+        Ok((counted, done))
+    }
+
+    async fn configuration(&self) -> Result<(&'static str, usize), ContentError> {
+        let overrides = self.files.overrides.clone()?;
+        let done = match &self.files.config {
+            Some(config) => usize::from(self.file(Kind::Config, config, &overrides).await?),
+            None => 0,
+        };
+        // StackStorm counts the schema where there is no configuration.
+        Ok(("configs", done.max(usize::from(self.files.config_schema.is_some()))))
     }
 
     /// The pack's row and configuration schema.
     async fn manifest(&self) -> Result<(), ContentError> {
+        self.files.overrides.clone()?;
         let manifest = self.files.manifest.as_ref().map_err(|error| ContentError::Invalid(error.clone()))?;
         let pack = checks::pack(manifest, &self.files.dir, self.files.files.clone(), self.services.now())?;
         let query = Query::eq("ref", pack.reference.as_str());

@@ -103,6 +103,52 @@ pub fn config_values(schema: &Object, values: &Object, pack: &str, file: &str) -
             attribute.remove("enum");
         }
     }
-    validate_parameters(&checked, values, true)
-        .map_err(|error| invalid(format!("Failed validating config for pack \"{pack}\" ({file}): {}", error.0)))
+    validate_parameters(&checked, values, true).map_err(|error| {
+        let (attribute, reason) = first_bad(&checked, values).unwrap_or_else(|| ("*".to_owned(), error.0));
+        invalid(format!("Failed validating attribute \"{attribute}\" in config for pack \"{pack}\" ({file}): {reason}"))
+    })
+}
+
+/// The first attribute that doesn't fit, as `a.b`, and why.
+fn first_bad(schema: &Object, values: &Object) -> Option<(String, String)> {
+    schema.iter().find_map(|(name, attribute)| {
+        let alone = |object: &Object| object.get_key_value(name).map(|(name, value)| (name.clone(), value.clone()));
+        let (one, given): (Object, Object) = (alone(schema).into_iter().collect(), alone(values).into_iter().collect());
+        let error = validate_parameters(&one, &given, true).err()?;
+        let within = match (attribute.get("properties"), values.get(name)) {
+            (Some(Value::Object(schema)), Some(Value::Object(values))) => first_bad(schema, values),
+            _ => None,
+        };
+        Some(match within {
+            Some((inner, reason)) => (format!("{name}.{inner}"), reason),
+            None => (name.clone(), error.0),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: &str) -> Object {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn errors_of_configurations_name_the_attribute() {
+        let schema = object(
+            r#"{"token": {"type": "string", "required": true}, "retries": {"type": "integer", "default": 3},
+                "nested": {"type": "object", "properties": {"port": {"type": "integer"}}}}"#,
+        );
+        for (values, expected) in [
+            (r#"{"retries": 1}"#, "\"token\" in config for pack \"p\" (f): 'token' is a required property"),
+            (r#"{"token": "t", "retries": "many"}"#, "\"retries\" in config for pack \"p\" (f): 'many' is not of type"),
+            (r#"{"token": "t", "nested": {"port": "x"}}"#, "\"nested.port\" in config for pack \"p\" (f): 'x' is not"),
+        ] {
+            let error = config_values(&schema, &object(values), "p", "f").unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let filled = config_values(&schema, &object(r#"{"token": "t"}"#), "p", "f").unwrap();
+        assert_eq!(filled["retries"], 3);
+    }
 }

@@ -202,8 +202,8 @@ pub fn sensor(
     if !stays_below(&file) {
         return Err(invalid(format!("entry_point \"{file}\" of sensor {pack}.{name} leads outside of its pack")));
     }
-    let poll_interval = source.get("poll_interval").and_then(Value::as_u64);
-    if poll_interval.is_some_and(|seconds| seconds < 4) {
+    let poll_interval = source.get("poll_interval").and_then(Value::as_f64);
+    if poll_interval.is_some_and(|seconds| seconds < 4.0) {
         return Err(invalid("Minimum possible poll_interval is 4 seconds"));
     }
     let mut types = Vec::new();
@@ -213,6 +213,7 @@ pub fn sensor(
         };
         let mut entry = entry.clone();
         entry.insert("pack".to_owned(), pack.into());
+        entry.insert("metadata_file".to_owned(), text(source, "metadata_file").unwrap_or_default().into());
         types.push(trigger_type(&entry, pack, now)?);
     }
     let module = Path::new(&file).with_extension("").to_string_lossy().replace('/', ".");
@@ -223,10 +224,10 @@ pub fn sensor(
         pack: pack.to_owned(),
         description: text(source, "description"),
         artifact_uri: format!("file://{}", pack_path.join("sensors").join(&file).display()),
-        entry_point: format!("{module}.{name}"),
+        entry_point: format!("sensors.{module}.{name}"),
         enabled: flag(source, "enabled", true),
         trigger_types: types.iter().map(|trigger_type| trigger_type.reference.clone()).collect(),
-        poll_interval,
+        poll_interval: poll_interval.map(|seconds| seconds as u64),
         metadata_file: text(source, "metadata_file").unwrap_or_default(),
         name,
     };

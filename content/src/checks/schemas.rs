@@ -133,7 +133,7 @@ pub static SENSOR: LazyLock<Value> = LazyLock::new(|| {
         "entry_point": {"type": "string", "required": true},
         "description": {"type": "string"},
         "enabled": {"type": "boolean", "default": true},
-        "poll_interval": {"type": "integer"},
+        "poll_interval": {"type": "number"},
         "trigger_types": {"type": "array"},
     }})
 });
