@@ -6,6 +6,8 @@
 //!
 //! * [`Coordinator`] is the port. Adapters: the consensus group (crate `raft`, the default), Redis
 //!   (`coordinator-redis`), ZooKeeper (`coordinator-zookeeper`). All pass the contract suite.
+//! * [`KeyState`] is the pure model of one key that adapters may use or must equal; [`LocalCoordinator`] is that model
+//!   behind the port, for tests and for a node that is alone.
 //! * Permits belong to requests, not to nodes or connections: an execution runs on when the scheduler that asked for
 //!   it is gone. What nobody releases is found by [`Coordinator::restore`], which whoever knows the truth (the store)
 //!   calls.
@@ -13,6 +15,15 @@
 //!   permits are rebuilt from the store. Whatever a coordinator says, the store's unique (key, slot) of live permits
 //!   makes overshoot impossible (invariant P1).
 
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod feed;
+pub mod local;
 pub mod port;
+pub mod state;
+
+pub use feed::Feed;
+pub use local::LocalCoordinator;
 
 pub use port::{Answer, Ask, Coordinator, CoordinatorError, Grant, Grants, Heard, Holder};
+pub use state::KeyState;

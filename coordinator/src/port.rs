@@ -1,5 +1,6 @@
 //! The port.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
@@ -13,18 +14,19 @@ pub const MAX_WAITERS: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
     pub key: String,
-    /// Permits of the key at a time. The latest ask decides, from then on; permits held above it stay until released.
+    /// Permits of the key at a time; with 0 everything waits. The latest ask decides, from then on: a higher limit lets
+    /// waiters go at once, permits held above a lower one stay until released.
     pub limit: u32,
     /// Names the wish: asking again with the same name never takes a second permit.
     pub request: String,
-    /// Queue up if none is free.
+    /// Queue up if none is free. Who waits and then asks without wanting to wait gives up its place.
     pub wait: bool,
 }
 
 /// A permit that a request holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grant {
-    /// 0 .. limit; distinct among the permits of a key at any time.
+    /// The lowest that is free in 0 .. limit; distinct among the permits of a key at any time.
     pub slot: u32,
     /// Grows with every grant of the key, over the coordinator's life: of two writers, the one with the higher token
     /// was granted later.
@@ -50,7 +52,7 @@ pub struct Holder {
 /// What [`Grants`] yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// A waiting request got its permit.
+    /// A waiting request got its permit (be it by its own asking again under a higher limit).
     Granted { key: String, request: String, grant: Grant },
     /// Some may have been missed (a reconnect, an overflow, lost memory): ask again for everything that waits.
     Lost,
@@ -61,7 +63,7 @@ pub enum CoordinatorError {
     /// It can't be reached or doesn't answer in time. Limited work waits (fails closed).
     #[error("the coordinator is unavailable: {0}")]
     Unavailable(String),
-    /// A key or request name is empty or too long, or the limit is 0.
+    /// A key or request name is empty or too long, or two holders have one slot or name.
     #[error("{0}")]
     Misuse(String),
     /// Too many wait for this key.
@@ -91,11 +93,12 @@ pub trait Coordinator: Send + Sync + Debug {
     /// Gives up a permit or a wish. One that isn't known is no error. The next waiters get what became free.
     async fn release(&self, key: &str, request: &str) -> Result<(), CoordinatorError>;
 
-    /// Makes these the holders of the key, whatever was known before, and drops other holders. Waiters keep their
-    /// places; those that fit now are granted. Tokens go on growing.
+    /// Makes these the holders of the key, whatever was known before, and drops other holders. Slots may lie above the
+    /// limit. Waiters that aren't among the holders keep their places; those that fit now are granted. Who holds the
+    /// same slot as before keeps its token; other tokens go on growing.
     async fn restore(&self, key: &str, limit: u32, holders: &[Holder]) -> Result<(), CoordinatorError>;
 
-    /// Who holds the key.
+    /// Who holds the key, by slot.
     async fn holders(&self, key: &str) -> Result<Vec<(Holder, Grant)>, CoordinatorError>;
 
     /// Changes when the coordinator has lost its memory.
@@ -112,4 +115,37 @@ pub trait Coordinator: Send + Sync + Debug {
 pub trait Grants: Send + Debug {
     /// The next one; `None` once the coordinator is closed. Cancel safe.
     async fn next(&mut self) -> Option<Heard>;
+}
+
+/// Whether a key or request may be called so.
+pub fn check_name(what: &str, name: &str) -> Result<(), CoordinatorError> {
+    match name.len() {
+        1..=MAX_NAME_BYTES => Ok(()),
+        0 => Err(CoordinatorError::Misuse(format!("the {what} has no name"))),
+        length => Err(CoordinatorError::Misuse(format!(
+            "the name of the {what} has {length} bytes, more than the limit of {MAX_NAME_BYTES}"
+        ))),
+    }
+}
+
+/// The checks that come before every [`Coordinator::acquire`].
+pub fn check_ask(ask: &Ask) -> Result<(), CoordinatorError> {
+    check_name("key", &ask.key)?;
+    check_name("request", &ask.request)
+}
+
+/// The checks that come before every [`Coordinator::restore`].
+pub fn check_holders(key: &str, holders: &[Holder]) -> Result<(), CoordinatorError> {
+    check_name("key", key)?;
+    let (mut slots, mut requests) = (HashSet::new(), HashSet::new());
+    for holder in holders {
+        check_name("request", &holder.request)?;
+        if !slots.insert(holder.slot) || !requests.insert(&holder.request) {
+            return Err(CoordinatorError::Misuse(format!(
+                "slot {} of a key or its holder is given twice",
+                holder.slot
+            )));
+        }
+    }
+    Ok(())
 }
