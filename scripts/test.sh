@@ -15,5 +15,13 @@ step() {
 step format cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked -- -D warnings
 step binaries cargo build --locked -p node -p cli
+step servers cargo build --locked -p servers
+servers=$PWD/target/servers
+# Whatever happens, no server outlives this.
+trap '"$CARGO_TARGET_DIR/debug/servers" down --dir "$servers"' EXIT
+step "start servers" "$CARGO_TARGET_DIR/debug/servers" up --dir "$servers" --env-file "$servers.env"
+# shellcheck disable=SC1091
+. "$servers.env"
+export SQUALL_TEST_REQUIRE_SERVERS=1
 step "Python SDK" python3 -m unittest discover -q -s sdk/python/tests -t sdk/python
 step tests cargo nextest run --workspace --locked --profile ci
