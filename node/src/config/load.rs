@@ -7,6 +7,7 @@ use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 
 use super::Config;
+use super::check::check;
 
 /// Environment variables that begin with `SQUALL_` and are not configuration.
 const OTHER_VARIABLES: [&str; 3] = ["admin_password", "shared", "test"];
@@ -30,7 +31,7 @@ pub fn load(base: &Config, file: Option<&Path>) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("can't read {}: {error}", path.display())))?;
         // Parsed here first: this parser's errors show the line.
-        toml::from_str::<toml::Table>(&text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        toml::from_str::<toml::Table>(&text).map_err(|error| unreadable(path, &text, &error))?;
         layers = layers.merge(Toml::file_exact(path));
     }
     let environment = Env::prefixed("SQUALL_")
@@ -39,6 +40,13 @@ pub fn load(base: &Config, file: Option<&Path>) -> Result<Config, ConfigError> {
     let config: Config = layers.merge(environment).extract().map_err(|error| explain(&error))?;
     check(&config)?;
     Ok(config)
+}
+
+/// With the line's number instead of the line: it may hold a password.
+fn unreadable(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    ConfigError(format!("{}, line {line}: {}", path.display(), error.message()))
 }
 
 fn explain(errors: &figment::Error) -> ConfigError {
@@ -70,8 +78,19 @@ fn explain_one(error: &figment::Error) -> String {
             );
             format!("unknown key `{prefix}{field}`{source}: {hint}")
         }
+        // Figment shows the value, which may be a secret.
+        Kind::InvalidType(_, expected) if may_be_secret(&error.path) => {
+            format!("key `{}`{source}: must be {expected}", error.path.join("."))
+        }
+        Kind::InvalidValue(_, expected) if may_be_secret(&error.path) => {
+            format!("key `{}`{source}: must be {expected}", error.path.join("."))
+        }
         kind => format!("key `{}`{source}: {kind}", error.path.join(".")),
     }
+}
+
+fn may_be_secret(path: &[String]) -> bool {
+    path.iter().any(|part| ["url", "urls", "password", "join_token"].contains(&part.as_str()))
 }
 
 /// The known key that is spelled most alike, if any comes near.
@@ -79,40 +98,6 @@ fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let scored = known.iter().map(|candidate| (strsim::jaro_winkler(given, candidate), *candidate));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.7).then_some(best.1)
-}
-
-/// What types can't say.
-fn check(config: &Config) -> Result<(), ConfigError> {
-    let fail = |text: &str| Err(ConfigError(text.to_owned()));
-    if config.runners.max_concurrent == 0 {
-        return fail("key `runners.max_concurrent`: must be at least 1");
-    }
-    if config.raft.election_min >= config.raft.election_max {
-        return fail("key `raft.election_min`: must be below `raft.election_max`");
-    }
-    if config.raft.heartbeat.0 * 2 > config.raft.election_min.0 {
-        return fail("key `raft.heartbeat`: must be at most half of `raft.election_min`");
-    }
-    if config.raft.lease <= config.raft.heartbeat {
-        return fail("key `raft.lease`: must be longer than `raft.heartbeat`");
-    }
-    let minimum = super::Span::days(1);
-    let gc = &config.garbage_collector;
-    for (name, ttl) in [
-        ("action_executions_ttl", gc.action_executions_ttl),
-        ("action_executions_output_ttl", gc.action_executions_output_ttl),
-        ("trigger_instances_ttl", gc.trigger_instances_ttl),
-        ("rule_enforcements_ttl", gc.rule_enforcements_ttl),
-        ("tokens_ttl", gc.tokens_ttl),
-    ] {
-        if ttl.is_some_and(|ttl| ttl < minimum) {
-            return Err(ConfigError(format!("key `garbage_collector.{name}`: must be at least 1d")));
-        }
-    }
-    if !["strict", "lax", "none", "unset"].contains(&config.api.auth_cookie_same_site.as_str()) {
-        return fail("key `api.auth_cookie_same_site`: must be strict, lax, none or unset");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -150,6 +135,55 @@ mod tests {
         let error = load_text("[runners]\nmax_concurrent = 0\n").unwrap_err().0;
         assert!(error.contains("runners.max_concurrent"), "{error}");
         assert!(load_text("[node\n").unwrap_err().0.contains("squall.toml"));
+    }
+
+    const CLUSTER: &str = "[store]\nurl = 'mongodb://u:geheim@h/'\n[bus]\nurls = ['amqp://u:geheim@h']\n[workflow]\n\
+        url = 'postgres://u:geheim@h/w'\n[cluster]\nlisten = '10.0.0.1:7946'\npeers = ['10.0.0.2:7946']\n\
+        bootstrap_expect = 3\nca_file = '/ca'\ncert_file = '/cert'\nkey_file = '/key'\n";
+
+    #[test]
+    fn broken_files_are_not_repeated() {
+        let error = load_text("[store]\npassword = 'geheim\n").unwrap_err().0;
+        assert!(error.contains("line 2") && !error.contains("geheim"), "{error}");
+    }
+
+    #[test]
+    fn a_cluster_node_is_accepted_and_its_secrets_are_not_shown() {
+        let config = load_text(CLUSTER).unwrap();
+        let shown = format!("{config:?}\n{}", toml::to_string(&config).unwrap());
+        assert!(!shown.contains("geheim") && shown.contains("mongodb://u:****"), "{shown}");
+        assert_eq!(config.store.server_url().unwrap().reveal(), "mongodb://u:geheim@h/");
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_each_other_are_named() {
+        let changed = |from: &str, to: &str| CLUSTER.replace(from, to);
+        for (text, key) in [
+            ("[cluster]\npeers = ['h:1']\n".to_owned(), "cluster.peers"),
+            ("[cluster]\nbootstrap_expect = 3\n".to_owned(), "cluster.bootstrap_expect"),
+            ("[node]\nroles = []\n".to_owned(), "node.roles"),
+            ("[node]\nroles = ['api']\n".to_owned(), "node.roles"),
+            ("[node]\nroles = ['apis']\n".to_owned(), "node.roles"),
+            ("[store]\nurl = 'mysql://u:geheim@h'\n".to_owned(), "store.url"),
+            ("[coordinator]\nbackend = 'redis'\n".to_owned(), "coordinator.url"),
+            ("[coordinator]\nurl = 'redis://h'\n".to_owned(), "coordinator.url"),
+            ("[bus]\ntls = { cert_file = '/x' }\n".to_owned(), "bus.tls.key_file"),
+            ("[bus]\nurls = 'amqp://u:geheim@h'\n".to_owned(), "bus.urls"),
+            ("[store]\npassword = ['geheim']\n".to_owned(), "store.password"),
+            (changed("mongodb://u:geheim@h/", "sqlite"), "store.url"),
+            (changed("'amqp://u:geheim@h'", ""), "bus.urls"),
+            (changed("postgres://u:geheim@h/w", "sqlite"), "workflow.url"),
+            (changed("'10.0.0.2:7946'", ""), "cluster.peers"),
+            (changed("'10.0.0.2:7946'", "'10.0.0.2'"), "cluster.peers"),
+            (changed("cert_file = '/cert'\nkey_file = '/key'\n", ""), "cluster.cert_file"),
+            (changed("key_file = '/key'\n", ""), "cluster.key_file"),
+            (changed("ca_file = '/ca'\n", ""), "cluster.ca_file"),
+            (changed("10.0.0.1:7946", "0.0.0.0:7946"), "cluster.advertise"),
+            (changed("bootstrap_expect = 3", "bootstrap_expect = 9"), "cluster.bootstrap_expect"),
+        ] {
+            let error = load_text(&text).unwrap_err().0;
+            assert!(error.contains(&format!("`{key}")) && !error.contains("geheim"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -2,22 +2,35 @@
 //!
 //! Every key has a default; a key that doesn't exist is an error that names the nearest one.
 
+mod check;
+mod cluster;
 mod duration;
 mod load;
+mod secret;
+mod servers;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use cluster::{Cluster, Role};
 pub use duration::Span;
-pub use load::load;
+pub use load::{ConfigError, load};
+pub use secret::ServerUrl;
+pub use servers::{Bus, Coordinator, CoordinatorBackend, Store, Tls, Workflow};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub node: Node,
+    pub cluster: Cluster,
+    pub store: Store,
+    pub bus: Bus,
+    pub workflow: Workflow,
+    pub coordinator: Coordinator,
     pub listen: Listen,
     pub auth: Auth,
     pub api: Api,
@@ -39,13 +52,30 @@ pub struct Node {
     pub name: Option<String>,
     /// Where everything of this node is kept.
     pub data_dir: PathBuf,
+    /// What the node does: api, scheduler, runner, timers, sensors, raft; all of them if nothing is given.
+    pub roles: BTreeSet<Role>,
     /// How long a stop waits for running actions before it abandons them.
     pub stop_timeout: Span,
+    /// How long a stopping node still serves, while it says that it isn't ready: so that a load balancer's health
+    /// check takes it out before its ports close. More than the check's interval times its tries.
+    pub stop_delay: Span,
+}
+
+impl Node {
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { name: None, data_dir: PathBuf::from("/var/lib/squall"), stop_timeout: Span::secs(30) }
+        Self {
+            name: None,
+            data_dir: PathBuf::from("/var/lib/squall"),
+            roles: cluster::all_roles(),
+            stop_timeout: Span::secs(30),
+            stop_delay: Span::millis(0),
+        }
     }
 }
 
