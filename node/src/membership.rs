@@ -47,9 +47,7 @@ impl Membership {
 
     /// Sessions that have not ended; none while this node isn't sure of its own.
     pub fn live_sessions(&self) -> Option<Vec<Session>> {
-        self.group.check().ok()?;
-        let sessions = self.group.status().sessions;
-        Some(sessions.into_iter().map(|session| Session { node: session.node, epoch: session.epoch }).collect())
+        self.group.live_sessions()
     }
 
     pub fn check(&self) -> Result<(), String> {

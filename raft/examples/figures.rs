@@ -39,14 +39,14 @@ async fn main() {
     println!("resident after the start: {} KiB", resident_kib());
     if arguments.next().as_deref() == Some("crash") {
         for entry in 0..100 {
-            group.advance_content(&format!("crash-{entry}")).await.unwrap();
+            group.advance_content(None, &format!("crash-{entry}")).await.unwrap();
         }
         std::process::abort();
     }
     let mut serial = Vec::new();
     for entry in 0..1_000 {
         let began = Instant::now();
-        group.advance_content(&format!("serial-{entry}")).await.unwrap();
+        group.advance_content(None, &format!("serial-{entry}")).await.unwrap();
         serial.push(began.elapsed());
     }
     serial.sort_unstable();
@@ -57,7 +57,7 @@ async fn main() {
             let group = group.clone();
             tokio::spawn(async move {
                 for entry in 0..100 {
-                    group.advance_content(&format!("parallel-{task}-{entry}")).await.unwrap();
+                    group.advance_content(None, &format!("parallel-{task}-{entry}")).await.unwrap();
                 }
             })
         })

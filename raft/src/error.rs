@@ -28,6 +28,9 @@ pub enum RaftError {
     /// The state machine refused the command.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// Some members still run a release that can't read the command.
+    #[error("some members can't read commands of version {needs} yet (agreed: {agreed}); upgrade them first")]
+    NotAgreed { needs: u16, agreed: u16 },
     /// The group was shut down.
     #[error("the raft group is stopped")]
     Stopped,
@@ -37,7 +40,9 @@ impl RaftError {
     /// Whether the same call may succeed later without anybody changing anything else.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Storage(_) | Self::NotLeader { .. } | Self::Timeout(_) | Self::NoSession => true,
+            Self::Storage(_) | Self::NotLeader { .. } | Self::Timeout(_) | Self::NoSession | Self::NotAgreed { .. } => {
+                true
+            }
             Self::Refused(refusal) => refusal.is_retryable(),
             Self::Option { .. } | Self::Identity { .. } | Self::Stopped => false,
         }

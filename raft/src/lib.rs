@@ -10,10 +10,11 @@
 //! * [`identity`]: which node of which cluster a data directory belongs to.
 //!
 //! How a right is held: a node registers a **session** (a log entry; its epoch is higher than any before). The state
-//! machine gives duties to sessions. The node renews by asking the leader, which confirms its leadership and moves the
-//! session's deadline by its own clock; that writes nothing. The node may use its duties until *when it sent the last
-//! accepted renewal + lease − margin*; the leader ends the session (a log entry) no earlier than lease after it
-//! *accepted* it, and a new leader starts every deadline anew. So the old holder stops before the next one begins.
+//! machine gives duties and sensors to sessions. The node renews by asking the leader, which confirms its leadership and
+//! moves the session's deadlines by its own clock; that writes nothing. The node may use its duties and sensors until
+//! *when it sent the last accepted renewal + lease − margin*; the leader suspends the session (a log entry; duties and
+//! sensors go elsewhere) no earlier than lease after it *accepted* it, and ends it after its longer TTL. So the old
+//! holder stops before the next one begins; `group::deadlines` has the argument.
 //!
 //! openraft and redb appear in no public signature: callers compile without them.
 
@@ -27,5 +28,5 @@ mod storage;
 mod types;
 
 pub use error::RaftError;
-pub use group::{Content, DutyStatus, Group, Permit, SessionStatus, Status};
+pub use group::{Content, DutyStatus, Group, SensorStatus, SessionStatus, Status};
 pub use options::Options;

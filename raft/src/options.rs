@@ -7,9 +7,10 @@ use std::time::Duration;
 use model::Duty;
 
 use crate::error::RaftError;
+use crate::group::Limits;
 
 /// How a node takes part in the group. Defaults are those of spec/ha.md §2: heartbeat 250 ms, election 1–2 s,
-/// lease 5 s, margin 1 s.
+/// which also names 5 s for leases; shorter ones keep the figures of a lost holder.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The group's own directory; holds `identity.json` and `raft.redb`. Made if missing.
@@ -25,9 +26,12 @@ pub struct Options {
     pub heartbeat: Duration,
     pub election_min: Duration,
     pub election_max: Duration,
-    /// How long a session outlives its last accepted renewal, by the leader's clock.
+    /// How long a session outlives its last accepted renewal, by the leader's clock: long enough that a busy node
+    /// doesn't lose the executions that it runs.
+    pub session_ttl: Duration,
+    /// How long duties and sensors outlive it: short, so that they soon run elsewhere. At most `session_ttl`.
     pub lease: Duration,
-    /// How much earlier than that the holder stops, by its own clock.
+    /// How much earlier than both the holder stops, by its own clock.
     pub margin: Duration,
     /// Deadline of one proposal.
     pub request_timeout: Duration,
@@ -50,8 +54,9 @@ impl Options {
             heartbeat: Duration::from_millis(250),
             election_min: Duration::from_secs(1),
             election_max: Duration::from_secs(2),
-            lease: Duration::from_secs(5),
-            margin: Duration::from_secs(1),
+            session_ttl: Duration::from_secs(4),
+            lease: Duration::from_millis(1_200),
+            margin: Duration::from_millis(200),
             request_timeout: Duration::from_secs(5),
             snapshot_after: 2_000,
             keep_entries: 200,
@@ -64,8 +69,15 @@ impl Options {
         self.lease.saturating_sub(self.margin) / 3
     }
 
-    pub(crate) fn lease_ms(&self) -> u64 {
-        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    /// Session TTL and lease, milliseconds.
+    pub(crate) fn limits_ms(&self) -> (u64, u64) {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        (ms(self.session_ttl), ms(self.lease))
+    }
+
+    /// How long a renewal counts for this node.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { session: self.session_ttl.saturating_sub(self.margin), lease: self.lease.saturating_sub(self.margin) }
     }
 
     pub(crate) fn validate(&self) -> Result<(), RaftError> {
@@ -84,6 +96,9 @@ impl Options {
         }
         if self.lease < self.margin * 2 || self.margin.is_zero() {
             return bad("lease", "must be at least twice the margin, and the margin more than zero");
+        }
+        if self.session_ttl < self.lease {
+            return bad("session_ttl", "must be at least the lease");
         }
         if self.request_timeout.is_zero() {
             return bad("request_timeout", "must be more than zero");
@@ -106,7 +121,7 @@ mod tests {
     fn defaults_are_valid_and_bad_timings_name_the_option() {
         let good = Options::new("x", "n");
         good.validate().unwrap();
-        let bad = Options { lease: Duration::from_secs(1), ..good.clone() };
+        let bad = Options { lease: Duration::from_millis(300), ..good.clone() };
         assert!(bad.validate().unwrap_err().to_string().contains("'lease'"));
         let bad = Options { election_max: good.election_min, ..good };
         assert!(bad.validate().unwrap_err().to_string().contains("'election_max'"));

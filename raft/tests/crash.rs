@@ -34,7 +34,7 @@ async fn victim() {
             tokio::spawn(async move {
                 for entry in 0u64.. {
                     let hash = format!("{session}-{writer}-{entry}");
-                    let revision = group.advance_content(&hash).await.unwrap();
+                    let revision = group.advance_content(None, &hash).await.unwrap();
                     say(&format!("ack {revision} {hash}"));
                 }
             })

@@ -58,7 +58,7 @@ async fn a_full_disk_is_told_and_survived() {
     let group = Group::open(options(dir)).await.unwrap();
     group.wait_ready(SOON).await.unwrap();
     let session = group.session().borrow().as_ref().unwrap().epoch;
-    assert_eq!(group.advance_content("before").await.unwrap(), 1);
+    assert_eq!(group.advance_content(None, "before").await.unwrap(), 1);
     let ballast = disk.fill();
 
     // Free pages in the file may carry some writes still.
@@ -66,7 +66,7 @@ async fn a_full_disk_is_told_and_survived() {
     let began = Instant::now();
     let error = loop {
         let hash = format!("{:0>500}", acknowledged.0);
-        match group.advance_content(&hash).await {
+        match group.advance_content(None, &hash).await {
             Ok(revision) => acknowledged = (revision, hash),
             Err(error) => break error,
         }
@@ -117,7 +117,7 @@ async fn check(group: &Group, acknowledged: &(u64, String), session: u64) {
     let revision = group.content_revision().unwrap().revision;
     // The refused one may have been written or not, nothing else.
     assert!(revision == acknowledged.0 || revision == acknowledged.0 + 1, "{revision} after {}", acknowledged.0);
-    assert_eq!(group.advance_content("after").await.unwrap(), revision + 1);
+    assert_eq!(group.advance_content(None, "after").await.unwrap(), revision + 1);
     group.shutdown().await;
 }
 
@@ -127,11 +127,11 @@ async fn a_node_recovers_by_itself_when_space_returns() {
     let group = Group::open(options(disk.0.path())).await.unwrap();
     group.wait_ready(SOON).await.unwrap();
     let session = group.session().borrow().as_ref().unwrap().epoch;
-    let mut acknowledged = (group.advance_content("before").await.unwrap(), "before".to_owned());
+    let mut acknowledged = (group.advance_content(None, "before").await.unwrap(), "before".to_owned());
     let ballast = disk.fill();
     loop {
         let hash = format!("{:0>500}", acknowledged.0);
-        match group.advance_content(&hash).await {
+        match group.advance_content(None, &hash).await {
             Ok(revision) => acknowledged = (revision, hash),
             Err(_) => break,
         }

@@ -1,6 +1,7 @@
 //! The group through its handle, on real files.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use model::Duty;
@@ -13,6 +14,14 @@ async fn open(dir: &std::path::Path) -> Group {
     let group = Group::open(Options::new(dir, "box")).await.unwrap();
     group.wait_ready(SOON).await.unwrap();
     group
+}
+
+/// Waits until the group of one has agreed with itself on this release's commands.
+async fn version_2(group: &Group) {
+    let mut changes = group.changes();
+    while group.status().version < 2 {
+        tokio::time::timeout(SOON, changes.changed()).await.expect("no agreement").unwrap();
+    }
 }
 
 fn epochs(group: &Group) -> Vec<u64> {
@@ -32,9 +41,9 @@ async fn a_group_of_one_holds_all_duties_and_remembers_across_restarts() {
         let lease = group.duty(duty).borrow().unwrap();
         assert!(lease.is_valid() && lease.valid_until <= began + Duration::from_secs(6));
     }
-    assert_eq!(group.advance_content("one").await.unwrap(), 1);
-    assert_eq!(group.advance_content("one").await.unwrap(), 1, "a repeat changes nothing");
-    assert_eq!(group.advance_content("two").await.unwrap(), 2);
+    assert_eq!(group.advance_content(None, "one").await.unwrap(), 1);
+    assert_eq!(group.advance_content(None, "one").await.unwrap(), 1, "a repeat changes nothing");
+    assert_eq!(group.advance_content(None, "two").await.unwrap(), 2);
     let status = group.status();
     assert!(status.is_leader);
     assert_eq!(status.leader.as_deref(), Some("box"));
@@ -47,7 +56,7 @@ async fn a_group_of_one_holds_all_duties_and_remembers_across_restarts() {
     assert!(session.borrow_and_update().is_none());
     assert!(Duty::ALL.iter().all(|duty| group.duty(*duty).borrow().is_none()));
     assert!(matches!(group.check(), Err(RaftError::Stopped)));
-    assert!(matches!(group.advance_content("x").await, Err(RaftError::Stopped)));
+    assert!(matches!(group.advance_content(None, "x").await, Err(RaftError::Stopped)));
 
     let began = Instant::now();
     let group = open(dir.path()).await;
@@ -69,6 +78,10 @@ async fn leases_are_renewed_without_writing() {
     };
     let group = Group::open(options).await.unwrap();
     group.wait_ready(SOON).await.unwrap();
+    version_2(&group).await;
+    // The last writes of the first start: who leads, and this session's lease.
+    let mut changes = group.changes();
+    while tokio::time::timeout(Duration::from_millis(300), changes.changed()).await.is_ok() {}
     let index = group.status().last_index;
     let before = epochs(&group);
     let mut lease = group.duty(Duty::Timers);
@@ -84,35 +97,63 @@ async fn leases_are_renewed_without_writing() {
 }
 
 #[tokio::test]
-async fn locks_pass_in_order_and_end_with_their_callers() {
+async fn content_moves_by_compare_and_set() {
     let dir = tempfile::tempdir().unwrap();
     let group = open(dir.path()).await;
-    let first = group.acquire("k", 1, Duration::ZERO).await.unwrap();
-    let busy = group.acquire("k", 1, Duration::ZERO).await.unwrap_err();
-    assert!(matches!(busy, RaftError::Refused(Refusal::Busy)) && busy.is_retryable());
-    let late = group.acquire("k", 1, Duration::from_millis(30)).await.unwrap_err();
-    assert!(matches!(late, RaftError::Refused(Refusal::Busy)));
-
-    // A caller that goes away takes its wish back.
-    let gone = tokio::time::timeout(Duration::from_millis(30), group.acquire("k", 1, SOON)).await;
-    assert!(gone.is_err());
-    let other = group.clone();
-    let waiting = tokio::spawn(async move { other.acquire("k", 1, SOON).await });
-    group.release(&first).await.unwrap();
-    let second = waiting.await.unwrap().unwrap();
-    assert!(second.token > first.token);
-    assert!(matches!(group.release(&first).await, Err(RaftError::Refused(Refusal::PermitNotHeld))));
-
-    let both = (group.acquire("two", 2, SOON).await.unwrap(), group.acquire("two", 2, SOON).await.unwrap());
-    assert_ne!(both.0.slot, both.1.slot);
-    assert!(matches!(group.acquire("", 1, SOON).await, Err(RaftError::Refused(Refusal::BadKey))));
+    version_2(&group).await;
+    assert_eq!(group.advance_content(0, "one").await.unwrap(), 1);
+    assert_eq!(group.advance_content(0, "one").await.unwrap(), 1, "a repeat changes nothing");
+    let late = group.advance_content(0, "two").await.unwrap_err();
+    assert!(matches!(late, RaftError::Refused(Refusal::ContentMoved)), "{late}");
+    assert_eq!(group.advance_content(1, "two").await.unwrap(), 2);
     group.shutdown().await;
+}
 
+#[tokio::test]
+async fn the_first_proposal_is_what_all_agree_on_and_nobody_sees_it_in_passing() {
+    let dir = tempfile::tempdir().unwrap();
     let group = open(dir.path()).await;
-    assert_eq!(group.status().permit_keys, 0, "permits end with the session");
-    let third = group.acquire("k", 1, Duration::ZERO).await.unwrap();
-    assert!(third.token > second.token, "tokens grow across restarts");
+    version_2(&group).await;
+    assert_eq!(group.agree("key", b"hunter2".to_vec()).await.unwrap(), b"hunter2");
+    assert_eq!(group.agree("key", b"other".to_vec()).await.unwrap(), b"hunter2");
+    let large = group.agree("large", vec![0; (16 << 10) + 1]).await.unwrap_err();
+    assert!(matches!(large, RaftError::Refused(Refusal::TooMuch)));
+    let status = group.status();
+    assert_eq!(status.agreed.get("key"), Some(&7));
+    for text in [format!("{status:?}"), serde_json::to_string(&status).unwrap()] {
+        assert!(!text.contains("hunter2") && !text.contains("68756e74"), "{text}");
+    }
     group.shutdown().await;
+    let group = open(dir.path()).await;
+    assert_eq!(group.agree("key", b"third".to_vec()).await.unwrap(), b"hunter2");
+    group.shutdown().await;
+}
+
+#[tokio::test]
+async fn sensors_are_owned_until_they_are_released_or_unwanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { roles: BTreeSet::from(["sensors".to_owned()]), ..Options::new(dir.path(), "box") };
+    let group = Group::open(options).await.unwrap();
+    group.wait_ready(SOON).await.unwrap();
+    version_2(&group).await;
+    let mut sensors = group.sensors();
+    let refs = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    group.want_sensors(refs(&["p.a", "p.b"])).await.unwrap();
+    let owned = sensors.wait_for(|owned| owned.len() == 2).await.unwrap().clone();
+    assert!(owned.values().all(model::Lease::is_valid));
+    let epoch = owned["p.a"].epoch;
+    group.want_sensors(refs(&["p.b"])).await.unwrap();
+    sensors.wait_for(|owned| owned.len() == 1).await.unwrap();
+    // Wanted again before the release: it goes on under the same epoch until the container has released it.
+    group.want_sensors(refs(&["p.a", "p.b"])).await.unwrap();
+    sensors.wait_for(|owned| owned.get("p.a").is_some_and(|lease| lease.epoch == epoch)).await.unwrap();
+    group.release_sensor("p.a", epoch).await.unwrap();
+    sensors.wait_for(|owned| owned.get("p.a").is_some_and(|lease| lease.epoch > epoch)).await.unwrap();
+    let late = group.release_sensor("p.a", epoch).await.unwrap_err();
+    assert!(matches!(late, RaftError::Refused(Refusal::SensorNotHeld)));
+    assert_eq!(group.status().sensors.len(), 2);
+    group.shutdown().await;
+    assert!(sensors.borrow_and_update().is_empty());
 }
 
 #[tokio::test]
@@ -174,7 +215,7 @@ async fn ten_thousand_entries_are_snapshotted_and_purged_and_the_file_stays_smal
                 let group = group.clone();
                 tokio::spawn(async move {
                     for entry in 0..79u64 {
-                        group.advance_content(&format!("{round}-{task}-{entry}")).await.unwrap();
+                        group.advance_content(None, &format!("{round}-{task}-{entry}")).await.unwrap();
                     }
                 })
             })

@@ -281,7 +281,7 @@ impl Default for Raft {
             heartbeat: Span::millis(200),
             election_min: Span::millis(600),
             election_max: Span::millis(1200),
-            lease: Span::secs(5),
+            lease: Span::millis(1200),
         }
     }
 }

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::blocking;
-use super::reaper::Deadlines;
+use super::deadlines::{Deadlines, Renewal};
+use super::witness::Witness;
 use crate::error::RaftError;
 use crate::identity::{Identity, log_path};
 use crate::network::NoPeers;
@@ -28,6 +29,8 @@ pub struct Core {
     pub reader: MachineReader,
     /// The leader's book of sessions' deadlines.
     pub deadlines: Mutex<Deadlines>,
+    /// What this node heard of leaders; the network service tells it.
+    pub witness: Witness,
     log: LogStore,
     node: NodeId,
 }
@@ -70,6 +73,7 @@ impl Core {
     /// Opens the log and starts the consensus; at the first start makes a group of one.
     pub async fn start(options: &Options, identity: &Identity, changed: watch::Sender<u64>) -> Result<Self, RaftError> {
         let config = config(options, identity)?;
+        let started = Instant::now();
         let (dir, cache, owner) = (options.data_dir.clone(), options.cache_bytes, identity.clone());
         let (log, machine) = blocking(move || {
             let path = log_path(&dir);
@@ -92,7 +96,9 @@ impl Core {
                 return Err(fatal(&error));
             }
         };
-        let core = Self { raft, reader, deadlines: Mutex::default(), log, node };
+        // No credit yet: the network service must tell the witness first (`options.election_max` then).
+        let witness = Witness::new(started, Duration::ZERO);
+        let core = Self { raft, reader, deadlines: Mutex::default(), witness, log, node };
         if let Err(error) = core.found_or_lead(options).await {
             core.close().await;
             return Err(error);
@@ -134,8 +140,13 @@ impl Core {
     }
 
     /// Proposes and waits for the answer of the state machine. Commands can be repeated, so an unsure outcome is.
+    /// What not every member could read isn't proposed.
     pub async fn propose(&self, command: Command, within: Duration) -> Result<Response, RaftError> {
         let deadline = Instant::now() + within;
+        let agreed = self.reader.with(|applied| applied.state.agreed_version());
+        if command.needs() > agreed {
+            return Err(RaftError::NotAgreed { needs: command.needs(), agreed });
+        }
         loop {
             let write = self.raft.client_write(Proposal::new(command.clone()));
             let error = match tokio::time::timeout_at(deadline.into(), write).await {
@@ -162,8 +173,29 @@ impl Core {
         }
     }
 
-    /// Renews a session, as the leader: confirms the leadership by a quorum, then moves the deadline. Writes nothing.
-    pub async fn renew(&self, node: NodeId, epoch: u64, within: Duration) -> Result<(), RaftError> {
+    /// Renews a session, as the leader: confirms the leadership by a quorum, then moves the deadlines. Writes nothing,
+    /// unless the session was suspended and resumes.
+    ///
+    /// Gives the era in which the renewal counts for duties and sensors too; none if it counts for the session only.
+    pub async fn renew(&self, node: NodeId, epoch: u64, within: Duration) -> Result<Option<u64>, RaftError> {
+        self.confirm_leadership(within).await?;
+        match self.enter(node, epoch)? {
+            Renewal::Both { era } => Ok(Some(era)),
+            Renewal::Session => Ok(None),
+            Renewal::Over => Err(RaftError::Refused(Refusal::SessionEnded)),
+            Renewal::Suspended { era } => {
+                self.propose(Command::ResumeSession { node, epoch, era }, within).await?;
+                match self.enter(node, epoch)? {
+                    Renewal::Both { era } => Ok(Some(era)),
+                    Renewal::Session | Renewal::Suspended { .. } => Ok(None),
+                    Renewal::Over => Err(RaftError::Refused(Refusal::SessionEnded)),
+                }
+            }
+        }
+    }
+
+    /// Returns after a quorum has answered a round that began after the call.
+    async fn confirm_leadership(&self, within: Duration) -> Result<(), RaftError> {
         let confirm = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match tokio::time::timeout(within, confirm).await {
             Ok(Ok(_)) => {}
@@ -174,15 +206,17 @@ impl Core {
             Ok(Err(OpenraftError::APIError(_))) => return Err(RaftError::NotLeader { leader: None }),
             Err(_) => return Err(super::timed_out(within)),
         }
-        let ttl = self.reader.with(|applied| {
+        // If this node leads again in a later term, its own acceptances count as another leader's.
+        self.witness.heard_append(Instant::now());
+        Ok(())
+    }
+
+    fn enter(&self, node: NodeId, epoch: u64) -> Result<Renewal, RaftError> {
+        self.reader.with(|applied| {
             let session = applied.state.sessions.get(&node).filter(|session| session.epoch == epoch);
-            session.map(|session| Duration::from_millis(session.ttl_ms))
-        });
-        let ttl = ttl.ok_or(RaftError::Refused(Refusal::SessionEnded))?;
-        match self.deadlines.lock().renew(node, epoch, ttl, Instant::now()) {
-            true => Ok(()),
-            false => Err(RaftError::Refused(Refusal::SessionEnded)),
-        }
+            let session = session.ok_or(RaftError::Refused(Refusal::SessionEnded))?;
+            Ok(self.deadlines.lock().renew(node, session, Instant::now()))
+        })
     }
 
     /// Ends the consensus and lets go of the file.

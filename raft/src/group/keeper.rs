@@ -18,7 +18,13 @@ const REOPEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 const GOODBYE: Duration = Duration::from_secs(1);
 
 pub async fn run(inner: Arc<Inner>) {
-    let mut keeper = Keeper { inner: inner.clone(), epoch: None, sent: None, pause: REOPEN.0 };
+    let mut keeper = Keeper {
+        inner: inner.clone(),
+        epoch: None,
+        sent: None,
+        pause: REOPEN.0,
+        patience: inner.options.renew_every(),
+    };
     loop {
         let outcome = tokio::select! {
             () = inner.cancel.cancelled() => break,
@@ -44,6 +50,8 @@ struct Keeper {
     /// When its last accepted renewal was sent.
     sent: Option<Instant>,
     pause: Duration,
+    /// How long a renewal may take.
+    patience: Duration,
 }
 
 impl Keeper {
@@ -63,7 +71,7 @@ impl Keeper {
         if due <= Instant::now() {
             return self.renew(&core, epoch).await;
         }
-        if self.hand_over(&core).await? {
+        if self.describe(&core, epoch).await? || self.hand_over(&core).await? {
             return Ok(());
         }
         drop(core);
@@ -86,18 +94,22 @@ impl Keeper {
     async fn register(&mut self, core: &Core) -> Result<(), RaftError> {
         self.epoch = None;
         let options = &self.inner.options;
+        let (ttl_ms, lease_ms) = options.limits_ms();
+        let agreed = core.reader.with(|applied| applied.state.agreed_version());
         let command = Command::RegisterSession {
             node: self.inner.identity.node_id,
             name: options.node_name.clone(),
             roles: options.roles.clone(),
             duties: options.duties.clone(),
-            ttl_ms: options.lease_ms(),
+            ttl_ms,
+            // Version 1 knows only one limit; `describe` makes up for it.
+            lease_ms: if agreed >= 2 { lease_ms } else { 0 },
         };
         let sent = Instant::now();
         match core.propose(command, options.request_timeout).await? {
             Response::Session { epoch } => {
                 self.epoch = Some(epoch);
-                self.accepted(epoch, sent);
+                self.accepted(epoch, Some(0), sent);
                 Ok(())
             }
             other => Err(super::unexpected(&other)),
@@ -105,29 +117,47 @@ impl Keeper {
     }
 
     async fn renew(&mut self, core: &Core, epoch: u64) -> Result<(), RaftError> {
-        let options = &self.inner.options;
-        let within = options.renew_every().min(options.request_timeout);
+        let within = self.patience.min(self.inner.options.request_timeout);
         let sent = Instant::now();
         match core.renew(self.inner.identity.node_id, epoch, within).await {
-            Ok(()) => {
-                self.accepted(epoch, sent);
+            Ok(era) => {
+                self.accepted(epoch, era, sent);
                 Ok(())
             }
             Err(RaftError::Refused(Refusal::SessionEnded)) => {
                 self.epoch = None;
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // A new leader is found soon by asking often; a slow one needs longer to answer.
+                self.patience = (self.patience * 2).min(self.inner.options.session_ttl / 3);
+                Err(error)
+            }
         }
     }
 
-    fn accepted(&mut self, epoch: u64, sent: Instant) {
+    fn accepted(&mut self, epoch: u64, era: Option<u64>, sent: Instant) {
         self.sent = Some(sent);
         self.pause = REOPEN.0;
+        self.patience = self.inner.options.renew_every();
         *self.inner.trouble.lock() = None;
-        let options = &self.inner.options;
-        let valid_until = sent + options.lease.saturating_sub(options.margin);
-        self.inner.renewed.send_replace(Some(Renewed { epoch, valid_until }));
+        let limits = self.inner.options.limits();
+        self.inner.renewed.send_modify(|renewed| *renewed = Some(Renewed::next(*renewed, epoch, era, sent, limits)));
+    }
+
+    /// Gives a session of version 1 its lease, once all members can read that.
+    async fn describe(&self, core: &Core, epoch: u64) -> Result<bool, RaftError> {
+        let node = self.inner.identity.node_id;
+        let (_, lease_ms) = self.inner.options.limits_ms();
+        let missing = core.reader.with(|applied| {
+            let session = applied.state.sessions.get(&node);
+            applied.state.agreed_version() >= 2 && session.is_some_and(|session| session.lease_ms == 0)
+        });
+        if missing {
+            let command = Command::SetLease { node, epoch, lease_ms };
+            core.propose(command, self.inner.options.request_timeout).await?;
+        }
+        Ok(missing)
     }
 
     /// Releases duties that another node is to have, once their leases are withdrawn here.

@@ -2,17 +2,21 @@
 //!
 //! * [`core`]: the running openraft instance; proposals and renewals.
 //! * [`keeper`]: holds a session: registers, renews, hands duties over, reopens the log after a storage failure.
-//! * [`leases`]: which duties may be used until when: a pure view, and the task that publishes it.
-//! * [`reaper`]: on the leader, ends the sessions that were not renewed in time: deadlines as a pure book.
-//! * [`permits`]: locks and permits for callers.
+//! * [`leases`]: which duties and sensors may be used until when: a pure view, and the task that publishes it.
+//! * [`deadlines`]: the leader's book of when sessions are suspended and end, pure; why leases don't overlap.
+//! * [`reaper`]: the leader's task over it. [`witness`]: how much of its waiting a new leader may save.
+//! * [`requests`]: what callers ask of the group: sensors, permits, agreed values, content.
 
 mod core;
+mod deadlines;
 mod keeper;
 mod leases;
-mod permits;
 mod reaper;
+mod requests;
 mod status;
+mod witness;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,15 +26,15 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use permits::Permit;
-pub use status::{Content, DutyStatus, SessionStatus, Status};
+pub(crate) use leases::Limits;
+pub use status::{Content, DutyStatus, SensorStatus, SessionStatus, Status};
 
 use self::core::Core;
 use self::leases::Renewed;
 use crate::error::RaftError;
 use crate::identity::Identity;
 use crate::options::Options;
-use crate::state::{Command, Response};
+use crate::state::{COMMAND_VERSION, Command, Response};
 
 /// A node's membership in the consensus group. Clones share it; when the last one is dropped, the group stops as by
 /// [`Group::shutdown`], without anybody waiting.
@@ -52,6 +56,7 @@ struct Inner {
     renewed: watch::Sender<Option<Renewed>>,
     session: watch::Sender<Option<Session>>,
     duties: [watch::Sender<Option<Lease>>; Duty::ALL.len()],
+    sensors: watch::Sender<Arc<BTreeMap<String, Lease>>>,
     /// Why the group doesn't work, while it doesn't.
     trouble: Mutex<Option<String>>,
     /// Somebody found the core dead.
@@ -88,6 +93,7 @@ impl Group {
             renewed: watch::channel(None).0,
             session: watch::channel(None).0,
             duties: std::array::from_fn(|_| watch::channel(None).0),
+            sensors: watch::channel(Arc::default()).0,
             trouble: Mutex::new(None),
             broken: Notify::new(),
             cancel: cancel.clone(),
@@ -174,14 +180,6 @@ impl Group {
         self.inner.changed.subscribe()
     }
 
-    /// Makes the content with this hash the desired one; gives its revision. The current hash again changes nothing.
-    pub async fn advance_content(&self, hash: &str) -> Result<u64, RaftError> {
-        match self.inner.propose(Command::AdvanceContent { hash: hash.to_owned() }).await? {
-            Response::Content { revision } => Ok(revision),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     /// What this node knows of the group.
     pub fn status(&self) -> Status {
         status::status(&self.inner)
@@ -212,6 +210,12 @@ impl Inner {
             Response::Refused(refusal) => Err(refusal.into()),
             response => Ok(response),
         }
+    }
+
+    /// The highest version of commands that every member reads.
+    fn min_version(&self, core: &Core) -> u16 {
+        let alone = core.reader.with(|applied| applied.members.membership().nodes().count() == 1);
+        if alone { COMMAND_VERSION } else { 1 }
     }
 
     fn live_core(&self) -> Result<Arc<Core>, RaftError> {

@@ -1,5 +1,7 @@
 //! What a node knows of the group, for operators and tests.
 
+use std::collections::BTreeMap;
+
 use openraft::async_runtime::WatchReceiver;
 use serde::Serialize;
 
@@ -28,6 +30,11 @@ pub struct Status {
     pub sessions: Vec<SessionStatus>,
     pub duties: Vec<DutyStatus>,
     pub content: Option<Content>,
+    pub sensors: Vec<SensorStatus>,
+    /// The version of commands that all members agreed on.
+    pub version: u16,
+    /// Names and lengths (bytes) of the agreed values.
+    pub agreed: BTreeMap<String, usize>,
     /// Keys with a held or wanted permit.
     pub permit_keys: usize,
     /// Equal on all nodes at an equal `applied`.
@@ -42,6 +49,20 @@ pub struct SessionStatus {
     pub node_id: String,
     pub epoch: u64,
     pub roles: Vec<String>,
+    /// It wasn't renewed lately: its duties and sensors are elsewhere.
+    pub suspended: bool,
+    /// Its node hands over what it has, to stop.
+    pub draining: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SensorStatus {
+    pub sensor: String,
+    pub epoch: u64,
+    /// The owner's name.
+    pub node: Option<String>,
+    /// The owner is to stop it.
+    pub moves: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,6 +101,8 @@ fn fill(status: &mut Status, state: &State) {
         node_id: hex(node),
         epoch: session.epoch,
         roles: session.roles.iter().cloned().collect(),
+        suspended: session.suspended,
+        draining: session.draining,
     };
     status.sessions = state.sessions.iter().map(session).collect();
     let duty = |(&duty, held): (&model::Duty, &crate::state::DutyState)| DutyStatus {
@@ -89,6 +112,15 @@ fn fill(status: &mut Status, state: &State) {
         handing_to: held.wanted_by.map(|node| name(state, node)),
     };
     status.duties = state.duties.iter().map(duty).collect();
+    let sensor = |(sensor, held): (&String, &crate::state::SensorState)| SensorStatus {
+        sensor: sensor.clone(),
+        epoch: held.epoch,
+        node: held.holder.map(|holder| name(state, holder.node)),
+        moves: held.moves || held.unwanted,
+    };
+    status.sensors = state.sensors.iter().map(sensor).collect();
+    status.version = state.agreed_version();
+    status.agreed = state.agreed.iter().map(|(name, value)| (name.clone(), value.len())).collect();
     status.content = Content::current(&state.content);
     status.permit_keys = state.permits.len();
     status.state_hash = state.hash();

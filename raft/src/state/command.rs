@@ -6,11 +6,15 @@ use std::fmt;
 use model::Duty;
 use serde::{Deserialize, Serialize};
 
-use super::NodeId;
+use super::{NodeId, Secret};
 
-/// The version of the commands' encoding. A node refuses to read a newer one, so a leader must not propose commands
-/// that a member doesn't know; old versions are decoded for ever (samples in `testdata/`).
-pub const COMMAND_VERSION: u16 = 1;
+/// The highest version of commands that this release knows. A node refuses to read a newer one, so a leader doesn't
+/// propose commands above the version that the members agreed on ([`State::format`](super::State::format)); old
+/// versions are decoded for ever (samples in `testdata/`).
+///
+/// 1: sessions, duties, content, permits that belong to sessions. 2: leases shorter than sessions, draining, sensor
+/// partitions, permits that belong to requests, agreed values, content by compare-and-set.
+pub const COMMAND_VERSION: u16 = 2;
 
 /// A change of the [`State`](super::State). Every command can be repeated without harm.
 ///
@@ -26,6 +30,9 @@ pub enum Command {
         roles: BTreeSet<String>,
         duties: BTreeSet<Duty>,
         ttl_ms: u64,
+        /// How long its duties and sensors outlive its last accepted renewal; 0: as long as the session.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        lease_ms: u64,
     },
     /// The node says that it stops.
     EndSession {
@@ -65,6 +72,126 @@ pub enum Command {
         key: String,
         request: String,
     },
+
+    // Since version 2:
+    /// All members read commands of this version; proposed by the leader. Read by every release that can be told so.
+    SetVersion {
+        version: u16,
+    },
+    /// This node leads from now on; duties whose hand-over must be fast are kept away from it.
+    Lead {
+        node: NodeId,
+    },
+    /// Gives a session that was registered under version 1 its lease.
+    SetLease {
+        node: NodeId,
+        epoch: u64,
+        lease_ms: u64,
+    },
+    /// The leader saw no renewal for as long as the lease: duties and sensors go to others, the session lives on.
+    SuspendSession {
+        node: NodeId,
+        epoch: u64,
+        /// The suspensions before this one; another number means that the decision is out of date.
+        era: u64,
+    },
+    /// A suspended session was renewed.
+    ResumeSession {
+        node: NodeId,
+        epoch: u64,
+        era: u64,
+    },
+    /// The node will stop: it hands over what it holds and gets nothing new.
+    DrainSession {
+        node: NodeId,
+        epoch: u64,
+    },
+    /// These sensors, and no others, shall run somewhere.
+    WantSensors {
+        refs: BTreeSet<String>,
+    },
+    /// The holder has stopped the sensor.
+    ReleaseSensor {
+        sensor: String,
+        node: NodeId,
+        epoch: u64,
+    },
+    /// A permit for a request, whoever asks for it. It is given up by [`Command::CancelPermit`].
+    AskPermit {
+        key: String,
+        limit: u32,
+        request: String,
+        wait: bool,
+    },
+    /// Makes these (request, slot) the holders of the key.
+    RestorePermits {
+        key: String,
+        limit: u32,
+        holders: Vec<(String, u32)>,
+    },
+    /// Answers who holds the key at this point of the log.
+    InspectPermits {
+        key: String,
+    },
+    /// Sets a value that never changes again; answers what it is.
+    Agree {
+        name: String,
+        value: Secret,
+    },
+    /// As [`Command::AdvanceContent`], if the revision is still the expected one.
+    SetContent {
+        expected: u64,
+        hash: String,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's shape
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Command {
+    /// The version that a node must know to read it.
+    pub const fn version(&self) -> u16 {
+        match self {
+            Self::RegisterSession { lease_ms, .. } => {
+                if *lease_ms == 0 {
+                    1
+                } else {
+                    2
+                }
+            }
+            Self::EndSession { .. }
+            | Self::ExpireSession { .. }
+            | Self::ReleaseDuty { .. }
+            | Self::AdvanceContent { .. }
+            | Self::AcquirePermit { .. }
+            | Self::ReleasePermit { .. }
+            | Self::CancelPermit { .. } => 1,
+            Self::SetVersion { .. }
+            | Self::Lead { .. }
+            | Self::SetLease { .. }
+            | Self::SuspendSession { .. }
+            | Self::ResumeSession { .. }
+            | Self::DrainSession { .. }
+            | Self::WantSensors { .. }
+            | Self::ReleaseSensor { .. }
+            | Self::AskPermit { .. }
+            | Self::RestorePermits { .. }
+            | Self::InspectPermits { .. }
+            | Self::Agree { .. }
+            | Self::SetContent { .. } => 2,
+        }
+    }
+
+    /// The version that the group must have agreed on before it may be proposed. The agreement itself needs none: the
+    /// leader proposes it when all members can read it.
+    pub const fn needs(&self) -> u16 {
+        match self {
+            Self::SetVersion { .. } => 1,
+            other => other.version(),
+        }
+    }
 }
 
 impl fmt::Display for Command {
@@ -82,6 +209,27 @@ impl fmt::Display for Command {
             }
             Self::ReleasePermit { key, token } => write!(f, "release-permit key of {} bytes token={token}", key.len()),
             Self::CancelPermit { key, .. } => write!(f, "cancel-permit key of {} bytes", key.len()),
+            Self::SetVersion { version } => write!(f, "set-version {version}"),
+            Self::Lead { node } => write!(f, "lead node={node:x}"),
+            Self::SetLease { node, epoch, lease_ms } => {
+                write!(f, "set-lease node={node:x} epoch={epoch} lease={lease_ms}ms")
+            }
+            Self::SuspendSession { node, epoch, era } => {
+                write!(f, "suspend-session node={node:x} epoch={epoch} era={era}")
+            }
+            Self::ResumeSession { node, epoch, era } => {
+                write!(f, "resume-session node={node:x} epoch={epoch} era={era}")
+            }
+            Self::DrainSession { node, epoch } => write!(f, "drain-session node={node:x} epoch={epoch}"),
+            Self::WantSensors { refs } => write!(f, "want-sensors {} of them", refs.len()),
+            Self::ReleaseSensor { node, epoch, .. } => write!(f, "release-sensor node={node:x} epoch={epoch}"),
+            Self::AskPermit { key, limit, .. } => write!(f, "ask-permit key of {} bytes limit={limit}", key.len()),
+            Self::RestorePermits { key, limit, holders } => {
+                write!(f, "restore-permits key of {} bytes limit={limit} holders={}", key.len(), holders.len())
+            }
+            Self::InspectPermits { key } => write!(f, "inspect-permits key of {} bytes", key.len()),
+            Self::Agree { name, value } => write!(f, "agree {name} {} bytes", value.len()),
+            Self::SetContent { expected, hash } => write!(f, "set-content after={expected} {} bytes", hash.len()),
         }
     }
 }
@@ -101,7 +249,7 @@ pub struct Proposal {
 
 impl Proposal {
     pub fn new(command: Command) -> Self {
-        Self { v: COMMAND_VERSION, command }
+        Self { v: command.version(), command }
     }
 }
 
@@ -155,6 +303,22 @@ pub enum Response {
         ahead: u32,
     },
     Refused(Refusal),
+    Agreed(Secret),
+    Holders(Vec<PermitHolder>),
+}
+
+/// Who holds a slot of a key. `Debug` shows no name, see [`Command`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitHolder {
+    pub request: String,
+    pub slot: u32,
+    pub token: u64,
+}
+
+impl fmt::Debug for PermitHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PermitHolder").field("slot", &self.slot).field("token", &self.token).finish_non_exhaustive()
+    }
 }
 
 /// Why the state machine refused a command.
@@ -172,6 +336,14 @@ pub enum Refusal {
     PermitNotHeld,
     #[error("a key must have 1 to 512 bytes, and a limit must be at least 1")]
     BadKey,
+    #[error("the decision is out of date")]
+    OutOfDate,
+    #[error("the sensor is not held under this epoch")]
+    SensorNotHeld,
+    #[error("the content has another revision than the expected one")]
+    ContentMoved,
+    #[error("too many or too large: at most 10000 sensors, 64 agreed values of 16 KiB")]
+    TooMuch,
 }
 
 impl Refusal {
@@ -206,8 +378,45 @@ pub enum Event {
         revision: u64,
     },
     /// A waiting wish was granted.
-    PermitGranted {
-        token: u64,
+    PermitGranted(Granted),
+    VersionAgreed {
+        version: u16,
+    },
+    SessionSuspended {
+        node: NodeId,
+        epoch: u64,
+    },
+    SessionResumed {
+        node: NodeId,
+        epoch: u64,
+    },
+    SessionDrains {
+        node: NodeId,
+        epoch: u64,
+    },
+    SensorAssigned {
+        sensor: String,
+        node: NodeId,
+        epoch: u64,
+    },
+    /// The holder is asked to stop the sensor, so that it can run elsewhere or nowhere.
+    SensorMoves {
+        sensor: String,
         node: NodeId,
     },
+}
+
+/// A permit that a waiting request got. `Debug` shows no names, see [`Command`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Granted {
+    pub key: String,
+    pub request: String,
+    pub slot: u32,
+    pub token: u64,
+}
+
+impl fmt::Debug for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Granted").field("slot", &self.slot).field("token", &self.token).finish_non_exhaustive()
+    }
 }

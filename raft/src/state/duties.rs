@@ -1,10 +1,14 @@
 //! Which session does which duty: assigned at once when free, spread by hand-over when a node joins.
+//!
+//! Only *eligible* sessions (neither suspended nor draining) are given duties. The timers are kept away from the leader:
+//! when a leader dies, its successor can't know when it accepted the last renewals, so that the leader's own duties
+//! stay without a holder for longer than anybody else's.
 
 use model::Duty;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Event, Refusal, Response};
-use super::{NodeId, State};
+use super::{NodeId, SessionState, State};
 
 /// A right belongs to a session, not to a node: it ends with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +28,7 @@ pub struct DutyState {
 }
 
 impl State {
-    /// Gives every free duty to the willing session with the fewest duties.
+    /// Gives every free duty to the willing, eligible session with the fewest duties.
     pub(super) fn assign_duties(&mut self, events: &mut Vec<Event>) {
         for duty in Duty::ALL {
             if self.duties.get(&duty).is_some_and(|state| state.holder.is_some()) {
@@ -36,13 +40,17 @@ impl State {
         }
     }
 
-    /// Asks the busiest holder to hand one duty over while another willing node has two fewer.
+    /// Asks holders to hand a duty over: a draining one, the leader if it holds the timers, and the busiest while
+    /// another willing node has two fewer.
     pub(super) fn spread_duties(&mut self, events: &mut Vec<Event>) {
         for duty in Duty::ALL {
             let Some(state) = self.duties.get(&duty) else { continue };
             let (Some(holder), None) = (state.holder, state.wanted_by) else { continue };
-            let Some(next) = self.least_loaded(duty) else { continue };
-            if self.load(holder.node) < self.load(next) + 2 {
+            let Some(next) = self.least_loaded(duty).filter(|&next| next != holder.node) else { continue };
+            let drains = !self.sessions.get(&holder.node).is_some_and(SessionState::is_eligible);
+            let too_busy = self.load(holder.node) >= self.load(next) + 2 && !self.is_bad_place(duty, next);
+            let leads = self.is_bad_place(duty, holder.node) && !self.is_bad_place(duty, next);
+            if !(drains || too_busy || leads) {
                 continue;
             }
             if let Some(state) = self.duties.get_mut(&duty) {
@@ -65,7 +73,7 @@ impl State {
         }
         // Without a successor (it may be gone again) the holder keeps the duty and goes on.
         if let Some(next) = state.wanted_by.take()
-            && self.sessions.contains_key(&next)
+            && self.sessions.get(&next).is_some_and(SessionState::is_eligible)
         {
             self.give_duty(duty, next, events);
         }
@@ -104,7 +112,12 @@ impl State {
     }
 
     fn least_loaded(&self, duty: Duty) -> Option<NodeId> {
-        let willing = self.sessions.iter().filter(|(_, session)| session.duties.contains(&duty));
-        willing.map(|(&node, _)| node).min_by_key(|&node| (self.load(node), node))
+        let willing =
+            self.sessions.iter().filter(|(_, session)| session.is_eligible() && session.duties.contains(&duty));
+        willing.map(|(&node, _)| node).min_by_key(|&node| (self.is_bad_place(duty, node), self.load(node), node))
+    }
+
+    fn is_bad_place(&self, duty: Duty, node: NodeId) -> bool {
+        duty == Duty::Timers && self.leader == Some(node)
     }
 }

@@ -21,6 +21,7 @@ fn command() -> impl Strategy<Value = Command> {
             roles: BTreeSet::new(),
             duties,
             ttl_ms: 5_000,
+            lease_ms: 0,
         }),
         2 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::EndSession { node, epoch }),
         2 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::ExpireSession { node, epoch }),
@@ -54,7 +55,7 @@ fn check_invariants(state: &State) {
     for key in state.permits.values() {
         assert!(!key.slots.is_empty() || !key.waiters.is_empty(), "an unused key was kept");
         let owners = key.slots.values().map(|slot| slot.owner).chain(key.waiters.iter().map(|waiter| waiter.owner));
-        for owner in owners {
+        for owner in owners.flatten() {
             assert!(state.is_live(owner.node, owner.session), "an ended session holds or wants a permit");
         }
         if !key.waiters.is_empty() {
@@ -86,8 +87,8 @@ proptest! {
                 prop_assert!(epoch > before.last_session_epoch);
             }
             for event in &events {
-                if let Event::PermitGranted { token, .. } = event {
-                    prop_assert!(tokens.insert(*token), "a token was given twice");
+                if let Event::PermitGranted(granted) = event {
+                    prop_assert!(tokens.insert(granted.token), "a token was given twice");
                 }
             }
             for (name, key) in &state.permits {
@@ -120,6 +121,7 @@ fn register(state: &mut State, node: NodeId) -> u64 {
         roles: BTreeSet::new(),
         duties: Duty::ALL.into_iter().collect(),
         ttl_ms: 5_000,
+        lease_ms: 1_200,
     };
     match state.apply(&command).0 {
         Response::Session { epoch } => epoch,
@@ -177,7 +179,8 @@ fn a_lock_passes_in_order_with_growing_tokens() {
     assert_eq!(state.apply(&acquire("c", true)).0, Response::Queued { ahead: 1 });
     assert_eq!(state.apply(&acquire("d", false)).0, Response::Refused(Refusal::Busy));
     let (_, events) = state.apply(&Command::ReleasePermit { key: "k".into(), token: 1 });
-    assert_eq!(events, [Event::PermitGranted { token: 2, node: 1 }]);
+    let granted = Granted { key: "k".into(), request: "b".into(), slot: 0, token: 2 };
+    assert_eq!(events, [Event::PermitGranted(granted)]);
     assert_eq!(state.permits["k"].granted("b"), Some((0, 2)));
     state.apply(&Command::EndSession { node: 1, epoch: session });
     assert!(state.permits.is_empty());

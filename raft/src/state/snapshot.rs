@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::State;
+use super::{COMMAND_VERSION, State};
 
-/// The format that [`State::to_snapshot`] writes.
-pub const SNAPSHOT_FORMAT: u16 = 1;
+/// The highest format that this release reads. Written is the one that the members agreed on, see [`State::format`].
+pub const SNAPSHOT_FORMAT: u16 = COMMAND_VERSION;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -29,7 +29,7 @@ struct Read {
 
 impl State {
     pub fn to_snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
-        Ok(serde_json::to_vec(&Written { format: SNAPSHOT_FORMAT, state: self })?)
+        Ok(serde_json::to_vec(&Written { format: self.agreed_version(), state: self })?)
     }
 
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
@@ -70,11 +70,11 @@ mod tests {
 
     #[test]
     fn newer_and_damaged_formats_are_refused() {
-        let newer = br#"{"format":2,"state":{"whatever":1}}"#;
-        assert!(matches!(State::from_snapshot(newer), Err(SnapshotError::Format(2))));
+        let newer = br#"{"format":3,"state":{"whatever":1}}"#;
+        assert!(matches!(State::from_snapshot(newer), Err(SnapshotError::Format(3))));
         assert!(matches!(State::from_snapshot(b"{"), Err(SnapshotError::Damaged(_))));
-        let newer = r#"{"v":2,"command":{"new_thing":{}}}"#;
-        assert!(serde_json::from_str::<Proposal>(newer).unwrap_err().to_string().contains("version 2"));
+        let newer = r#"{"v":3,"command":{"new_thing":{}}}"#;
+        assert!(serde_json::from_str::<Proposal>(newer).unwrap_err().to_string().contains("version 3"));
     }
 
     #[test]

@@ -81,7 +81,21 @@ fn report(event: &Event) {
             tracing::info!(duty = duty.as_str(), node = format!("{node:x}"), "duty is to be handed over");
         }
         Event::ContentAdvanced { revision } => tracing::info!(revision, "content advanced"),
-        Event::PermitGranted { .. } => {}
+        Event::VersionAgreed { version } => tracing::info!(version, "all members read commands of this version"),
+        Event::SessionSuspended { node, epoch } => {
+            tracing::info!(node = format!("{node:x}"), epoch, "session suspended, its duties and sensors are free");
+        }
+        Event::SessionResumed { node, epoch } => {
+            tracing::info!(node = format!("{node:x}"), epoch, "session resumed");
+        }
+        Event::SessionDrains { node, epoch } => tracing::info!(node = format!("{node:x}"), epoch, "session drains"),
+        Event::SensorAssigned { sensor, node, epoch } => {
+            tracing::info!(sensor, node = format!("{node:x}"), epoch, "sensor assigned");
+        }
+        Event::SensorMoves { sensor, node } => {
+            tracing::info!(sensor, node = format!("{node:x}"), "sensor is to stop there");
+        }
+        Event::PermitGranted(_) => {}
     }
 }
 

@@ -1,0 +1,74 @@
+//! What callers ask of the group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{Lease, Session};
+use tokio::sync::watch;
+
+use super::{Group, unexpected};
+use crate::error::RaftError;
+use crate::state::{Command, Response, Secret};
+
+impl Group {
+    /// Sets which sensors (by reference) shall run somewhere; those that aren't among them stop. Any node may say it,
+    /// when the content has changed; saying it again changes nothing.
+    pub async fn want_sensors(&self, refs: BTreeSet<String>) -> Result<(), RaftError> {
+        self.inner.propose(Command::WantSensors { refs }).await.map(|_| ())
+    }
+
+    /// The sensors that this node is to run, and until when it may. One that shall run elsewhere, or nowhere,
+    /// disappears: stop it and call [`release_sensor`](Self::release_sensor). Every renewal changes the value, as that
+    /// of [`duty`](Self::duty).
+    pub fn sensors(&self) -> watch::Receiver<Arc<BTreeMap<String, Lease>>> {
+        self.inner.sensors.subscribe()
+    }
+
+    /// Says that this node has stopped a sensor that it ran under this epoch; the next owner starts it at once.
+    ///
+    /// # Errors
+    /// [`Refusal::SensorNotHeld`](crate::state::Refusal::SensorNotHeld) when it was given away before: nothing is left
+    /// to do.
+    pub async fn release_sensor(&self, sensor: &str, epoch: u64) -> Result<(), RaftError> {
+        let node = self.inner.identity.node_id;
+        let command = Command::ReleaseSensor { sensor: sensor.to_owned(), node, epoch };
+        self.inner.propose(command).await.map(|_| ())
+    }
+
+    /// Agrees on a value for the whole cluster, once and for ever: the first proposal under a name wins, and everybody
+    /// gets that. For secrets of at most 16 KiB; at most 64 names. Values appear in no log and no status.
+    pub async fn agree(&self, name: &str, proposal: Vec<u8>) -> Result<Vec<u8>, RaftError> {
+        let command = Command::Agree { name: name.to_owned(), value: Secret::new(proposal) };
+        match self.inner.propose(command).await? {
+            Response::Agreed(value) => Ok(value.into_bytes()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes the content with this hash the desired one, if the revision is still `expected` (0: none yet; `None`:
+    /// whatever it is); gives the new revision. The current hash again changes nothing, whatever was expected.
+    ///
+    /// # Errors
+    /// [`Refusal::ContentMoved`](crate::state::Refusal::ContentMoved) when somebody else was faster.
+    pub async fn advance_content(&self, expected: impl Into<Option<u64>>, hash: &str) -> Result<u64, RaftError> {
+        let hash = hash.to_owned();
+        let command = match expected.into() {
+            Some(expected) => Command::SetContent { expected, hash },
+            None => Command::AdvanceContent { hash },
+        };
+        match self.inner.propose(command).await? {
+            Response::Content { revision } => Ok(revision),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The sessions of all nodes that have not ended, as this node knows them. None while it isn't sure of its own.
+    pub fn live_sessions(&self) -> Option<Vec<Session>> {
+        self.check().ok()?;
+        let core = self.inner.core.read().clone()?;
+        core.reader.with(|applied| {
+            let sessions = applied.state.sessions.values();
+            Some(sessions.map(|session| Session { node: session.name.clone(), epoch: session.epoch }).collect())
+        })
+    }
+}
