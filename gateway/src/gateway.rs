@@ -18,7 +18,7 @@ use crate::context::Ctx;
 use crate::http::cors::Cors;
 use crate::http::route::{Handler, Need, Params, Service, Table, segments};
 use crate::http::{ApiError, Query, Reply, body};
-use crate::options::{GatewayOptions, Limits, Readiness};
+use crate::options::{Cluster, GatewayOptions, Limits, Readiness};
 use crate::stream::hub::Hub;
 use crate::webhooks::Hooks;
 use crate::{health, table};
@@ -36,6 +36,8 @@ pub enum Mount {
     Stream,
     /// `/auth`, `/api`, `/stream` on one port, as a front end maps them.
     Combined,
+    /// Nothing but `/healthz`: a node without the API role.
+    Health,
 }
 
 /// What all requests share.
@@ -45,6 +47,7 @@ pub struct Shared {
     pub auth: AuthOptions,
     pub api_url: Option<String>,
     pub readiness: Arc<dyn Readiness>,
+    pub cluster: Option<Arc<dyn Cluster>>,
     pub limits: Limits,
     pub(crate) authenticator: Authenticator,
     pub(crate) throttle: Throttle,
@@ -56,7 +59,8 @@ pub struct Shared {
 
 impl Shared {
     pub(crate) fn new(options: GatewayOptions) -> Arc<Self> {
-        let GatewayOptions { services, auth, action_tokens, allow_origin, api_url, readiness, limits } = options;
+        let GatewayOptions { services, auth, action_tokens, allow_origin, api_url, readiness, cluster, limits } =
+            options;
         Arc::new(Self {
             authenticator: Authenticator::new(services.clone(), &auth, action_tokens),
             throttle: Throttle::default(),
@@ -68,6 +72,7 @@ impl Shared {
             auth,
             api_url,
             readiness,
+            cluster,
             limits,
         })
     }
@@ -83,6 +88,7 @@ impl Shared {
         let request_id = request_id(&request);
         let origin = request.headers().get(ORIGIN).cloned();
         let method = request.method().clone();
+        let is_http_1 = request.version() < http::Version::HTTP_2;
         let mut log = AccessLog { pattern: "", user: None, detail: None };
         let span = tracing::info_span!("request", id = &*request_id);
         let outcome =
@@ -99,6 +105,9 @@ impl Shared {
         self.cors.apply(origin.as_ref(), &mut response);
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
+        }
+        if is_http_1 && self.readiness.is_stopping() {
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         log.write(&span, &method, response.status(), started);
         response
@@ -151,6 +160,9 @@ impl Shared {
             log.pattern = "/healthz";
             return reply.map(Admitted::Answered);
         }
+        if let Some(missing) = self.readiness.refusal() {
+            return Err(ApiError::unavailable(format!("The node can't serve now, try again: {missing} is away.")));
+        }
         let (service, path) = resolve(mount, path).ok_or_else(ApiError::no_route)?;
         let (route, params) = self.table.find(service, &method, &path).ok_or_else(ApiError::no_route)?;
         log.pattern = route.pattern;
@@ -170,10 +182,13 @@ impl Shared {
     ) -> Result<(Identity, Option<String>), ApiError> {
         let permission = match need {
             Need::Open => return Ok((Identity::anonymous(), None)),
-            Need::Login => None,
+            Need::Login | Need::Admin => None,
             Need::Permission(permission) => Some(permission),
         };
         let (identity, cookie) = self.authenticator.identify(headers, query).await?;
+        if need == Need::Admin && !identity.is_admin {
+            return Err(ApiError::forbidden(format!("User \"{}\" is no administrator", identity.user)));
+        }
         // The web UI shows packs' icons to everybody who is logged in.
         let is_icon = permission == Some("pack_view") && params.get("path") == "icon.png";
         if let Some(permission) = permission.filter(|_| !is_icon) {
@@ -220,6 +235,7 @@ fn resolve(mount: Mount, mut path: Vec<String>) -> Option<(Service, Vec<String>)
         Mount::Auth => Service::Auth,
         Mount::Api => Service::Api,
         Mount::Stream => Service::Stream,
+        Mount::Health => return None,
         Mount::Combined => {
             let service = match path.first().map(String::as_str) {
                 Some("auth") => Service::Auth,
@@ -289,5 +305,6 @@ mod tests {
         assert_eq!(at(Mount::Combined, "/stream/v1/stream"), Some((Service::Stream, "stream".to_owned())));
         assert_eq!(at(Mount::Combined, "/auth/tokens"), Some((Service::Auth, "tokens".to_owned())));
         assert_eq!(at(Mount::Combined, "/actions"), None);
+        assert_eq!(at(Mount::Health, "/actions"), None);
     }
 }

@@ -7,19 +7,29 @@ use serde_json::json;
 use crate::gateway::Shared;
 use crate::http::error::RETRY_AFTER_SECONDS;
 use crate::http::{ApiError, Reply};
+use crate::options::Readiness;
+
+/// The paths of a health check, without the ones that a prefix would make.
+pub fn is_live(path: &str) -> bool {
+    path == "/healthz/live"
+}
+
+pub fn is_ready(path: &str) -> bool {
+    matches!(path, "/healthz/ready" | "/healthz")
+}
 
 /// The answer, if the path is one of these.
 pub async fn answer(shared: &Shared, path: &[String], headers: &HeaderMap) -> Option<Result<Reply, ApiError>> {
     match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["healthz", "live"] => Some(Ok(Reply::text("ok\n"))),
-        ["healthz", "ready"] | ["healthz"] => Some(ready(shared, headers).await),
+        ["healthz", "ready"] | ["healthz"] => Some(ready(shared.readiness.as_ref(), headers).await),
         _ => None,
     }
 }
 
 /// A line per dependency, or JSON for those who ask for it; 503 when one isn't ready.
-async fn ready(shared: &Shared, headers: &HeaderMap) -> Result<Reply, ApiError> {
-    let dependencies = shared.readiness.check().await;
+pub async fn ready(readiness: &dyn Readiness, headers: &HeaderMap) -> Result<Reply, ApiError> {
+    let dependencies = readiness.check().await;
     let all = dependencies.iter().all(|dependency| dependency.ready);
     let wants_json = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("json"));
     let mut reply = if wants_json {

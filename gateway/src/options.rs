@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::Services;
 use domain::action_token::ActionTokens;
+use serde_json::Value;
 
 use crate::auth::AuthOptions;
 
@@ -23,6 +24,8 @@ pub struct GatewayOptions {
     pub api_url: Option<String>,
     /// What `/healthz/ready` asks.
     pub readiness: Arc<dyn Readiness>,
+    /// What `/v1/cluster` asks; none: these paths don't exist.
+    pub cluster: Option<Arc<dyn Cluster>>,
     pub limits: Limits,
 }
 
@@ -82,6 +85,43 @@ pub struct Dependency {
 pub trait Readiness: Debug + Send + Sync {
     /// All dependencies, in a stable order. Answers within a second or two whatever they do.
     async fn check(&self) -> Vec<Dependency>;
+
+    /// Names what is away, if the node knows that it can't serve the API: then each request gets 503 at once instead
+    /// of waiting for what won't answer (DESIGN §2 rule 7). Asked for every request, so it must cost nothing.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether the node is about to stop: clients are told to use another connection for their next request.
+    fn is_stopping(&self) -> bool {
+        false
+    }
+}
+
+/// The group of nodes, as `/v1/cluster` shows and changes it. The node implements it over its consensus group.
+#[async_trait]
+pub trait Cluster: Debug + Send + Sync {
+    /// Leader, term, members, sessions, duties, partitions, lag, state hash.
+    async fn status(&self) -> Result<Value, ClusterError>;
+
+    /// Removes a member by name; its session, duties and sensors go to others.
+    async fn remove(&self, member: &str) -> Result<(), ClusterError>;
+
+    /// Makes another voter the leader: the named one, or the one that lags least. Returns its name.
+    async fn transfer(&self, to: Option<&str>) -> Result<String, ClusterError>;
+}
+
+/// Why the group didn't do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    #[error("{0}")]
+    NotFound(String),
+    /// It can't be done in the group's present state.
+    #[error("{0}")]
+    Refused(String),
+    /// No leader, or no answer in time: try again.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Ready when the store and the bus are.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use http::{Request, Response};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -33,30 +34,78 @@ impl Gateway {
 
     /// Serves until `cancel`, then lets requests under way finish (at most [`crate::Limits::drain`] long).
     pub async fn serve(&self, listeners: Vec<(TcpListener, Mount)>, cancel: CancellationToken) {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(hub::run(self.0.clone(), cancel.clone()));
-        let slots = Arc::new(Semaphore::new(self.0.limits.max_connections));
-        for (listener, mount) in listeners {
-            tasks.spawn(accept(self.0.clone(), listener, mount, slots.clone(), cancel.clone()));
-        }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                tracing::error!(%error, "a gateway task panicked");
-            }
-        }
+        let shared = &self.0;
+        let limit = shared.limits.max_connections;
+        tokio::join!(hub::run(shared.clone(), cancel.clone()), serve(shared, listeners, limit, &cancel));
     }
 }
 
+/// What answers requests.
+pub(crate) trait Answers: Send + Sync + 'static {
+    /// Answers one request; never fails.
+    fn answer(
+        self: Arc<Self>,
+        mount: Mount,
+        peer: Option<SocketAddr>,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+
+    /// How long requests under way may take when the serving ends.
+    fn drain(&self) -> Duration;
+
+    /// Whether somebody else will accept on the ports when the serving has ended. If not, they are closed at once:
+    /// a client that is turned away finds another node sooner.
+    const KEEPS_PORTS: bool;
+}
+
+impl Answers for Shared {
+    const KEEPS_PORTS: bool = false;
+
+    fn answer(
+        self: Arc<Self>,
+        mount: Mount,
+        peer: Option<SocketAddr>,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        Self::answer(self, mount, peer, request)
+    }
+
+    fn drain(&self) -> Duration {
+        self.limits.drain
+    }
+}
+
+/// Accepts on all ports until `cancel` and lets requests under way finish; gives back the ports that it kept.
+pub(crate) async fn serve<A: Answers>(
+    answers: &Arc<A>,
+    listeners: Vec<(TcpListener, Mount)>,
+    max_connections: usize,
+    cancel: &CancellationToken,
+) -> Vec<(TcpListener, Mount)> {
+    let mut tasks = JoinSet::new();
+    let slots = Arc::new(Semaphore::new(max_connections));
+    for (listener, mount) in listeners {
+        tasks.spawn(accept(answers.clone(), listener, mount, slots.clone(), cancel.clone()));
+    }
+    let mut listeners = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(port) => listeners.extend(port),
+            Err(error) if error.is_panic() => tracing::error!(%error, "a gateway task panicked"),
+            Err(_) => {}
+        }
+    }
+    listeners
+}
+
 /// Accepts on one port; owns the connections' tasks.
-async fn accept(
-    shared: Arc<Shared>,
+async fn accept<A: Answers>(
+    shared: Arc<A>,
     listener: TcpListener,
     mount: Mount,
     slots: Arc<Semaphore>,
     cancel: CancellationToken,
-) {
+) -> Option<(TcpListener, Mount)> {
     let mut connections = JoinSet::new();
     loop {
         let slot = tokio::select! {
@@ -86,10 +135,11 @@ async fn accept(
             log_panic(ended);
         }
     }
-    drop(listener);
+    let port = A::KEEPS_PORTS.then_some((listener, mount));
     while let Some(ended) = connections.join_next().await {
         log_panic(ended);
     }
+    port
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
@@ -100,8 +150,8 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn serve_connection(
-    shared: Arc<Shared>,
+async fn serve_connection<A: Answers>(
+    shared: Arc<A>,
     stream: TcpStream,
     peer: SocketAddr,
     mount: Mount,
@@ -109,7 +159,7 @@ async fn serve_connection(
 ) {
     // Answers are written whole: waiting for more would only delay them. Failing to set it costs latency only.
     drop(stream.set_nodelay(true));
-    let drain = shared.limits.drain;
+    let drain = shared.drain();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let shared = shared.clone();
         async move {

@@ -1,7 +1,7 @@
 //! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
 
 use crate::api::{
-    actions, apikeys, executions, keys, packs, policies, root, rule_enforcements, rules, runner_types, simple,
+    actions, apikeys, cluster, executions, keys, packs, policies, root, rule_enforcements, rules, runner_types, simple,
     trigger_instances, triggers, webhooks,
 };
 use crate::auth::tokens;
@@ -27,6 +27,11 @@ pub fn routes() -> Vec<Route> {
     all.extend(content());
     all.extend(events_and_rules());
     all.extend(work());
+    all.extend(routes! {
+        Api GET "/cluster/status" [Login] cluster::status;
+        Api DELETE "/cluster/members/{name}" [Admin] cluster::remove;
+        Api POST "/cluster/transfer" [Admin] cluster::transfer;
+    });
     all
 }
 

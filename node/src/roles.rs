@@ -251,6 +251,7 @@ fn gateway_options(
         allow_origin: config.api.allow_origin.clone(),
         api_url,
         readiness,
+        cluster: None,
         limits: Limits { max_body_size: config.api.max_body_size, ..Limits::default() },
     }
 }

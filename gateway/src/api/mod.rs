@@ -2,6 +2,7 @@
 
 pub mod actions;
 pub mod apikeys;
+pub mod cluster;
 pub mod executions;
 pub mod keys;
 pub mod packs;

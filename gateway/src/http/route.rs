@@ -25,6 +25,8 @@ pub enum Need {
     Open,
     /// A valid token or API key.
     Login,
+    /// A login of an administrator.
+    Admin,
     /// A login with this permission (spec/auth-rbac.md §9).
     Permission(&'static str),
 }

@@ -98,6 +98,7 @@ impl Server {
             allow_origin: vec!["*".to_owned()],
             api_url: None,
             readiness: Arc::new(PortsReady(services.clone())),
+            cluster: None,
             limits,
         });
         let mut listeners = Vec::new();
