@@ -38,7 +38,14 @@ async fn services(dir: &Path) -> Arc<Services> {
         base_path: dir.to_owned(),
         ..Settings::default()
     };
-    let services = Services::new(Arc::new(store), Arc::new(LocalBus::default()), Arc::new(SystemClock), settings, None);
+    let services = Services::new(
+        Arc::new(store),
+        Arc::new(LocalBus::default()),
+        Arc::new(coordinator::LocalCoordinator::new()),
+        Arc::new(SystemClock),
+        settings,
+        None,
+    );
     let options = BootstrapOptions { system_packs_dir: workspace().join("packs"), data_dir: dir.to_owned() };
     bootstrap(&services, &options).await.unwrap();
     services

@@ -42,7 +42,17 @@ impl Bench {
             ..Settings::default()
         };
         let bus = Arc::new(LocalBus::default());
-        Self { services: Services::new(Arc::new(store), bus, Arc::new(SystemClock), settings, None), dir }
+        Self {
+            services: Services::new(
+                Arc::new(store),
+                bus,
+                Arc::new(coordinator::LocalCoordinator::new()),
+                Arc::new(SystemClock),
+                settings,
+                None,
+            ),
+            dir,
+        }
     }
 
     async fn bootstrapped() -> Self {

@@ -14,6 +14,7 @@
 //! | [`datastore`] | key-value pairs and their encryption |
 //! | [`rendering`] | Jinja with datastore keys fetched as needed |
 //! | [`overflow`] | word of queues that were full, so that their consumers look into the store |
+//! | [`permits`] | permits of concurrency policies: the store's part and the coordinator's |
 //! | [`view`] | executions as the API and the stream show them, masked |
 
 pub mod action_token;
@@ -24,6 +25,7 @@ pub mod error;
 pub mod executions;
 pub mod overflow;
 pub mod pack_config;
+pub mod permits;
 pub mod rendering;
 pub mod rules;
 pub mod services;

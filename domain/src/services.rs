@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bus::Bus;
+use coordinator::Coordinator;
 use model::Clock;
 use store::Store;
 
 use crate::catalog::Catalog;
 use crate::crypto::Crypto;
 use crate::overflow::Overflow;
+use crate::permits::Releases;
 
 /// Settings that the domain's behaviour depends on; the node fills them from its configuration.
 #[derive(Debug, Clone)]
@@ -64,11 +66,15 @@ impl Default for Settings {
 pub struct Services {
     pub store: Arc<dyn Store>,
     pub bus: Arc<dyn Bus>,
+    /// Gives out the permits of concurrency policies.
+    pub coordinator: Arc<dyn Coordinator>,
     pub clock: Arc<dyn Clock>,
     pub settings: Settings,
     pub catalog: Catalog,
     /// Queues that refused a job of this node.
     pub overflow: Overflow,
+    /// Permits that ended, on their way back to the coordinator.
+    pub releases: Releases,
     /// Absent when no key is configured: secrets can't be stored then.
     pub crypto: Option<Crypto>,
 }
@@ -77,6 +83,7 @@ impl Services {
     pub fn new(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
+        coordinator: Arc<dyn Coordinator>,
         clock: Arc<dyn Clock>,
         settings: Settings,
         crypto: Option<Crypto>,
@@ -84,8 +91,10 @@ impl Services {
         Arc::new(Self {
             catalog: Catalog::new(store.clone()),
             overflow: Overflow::default(),
+            releases: Releases::new(coordinator.clone()),
             store,
             bus,
+            coordinator,
             clock,
             settings,
             crypto,

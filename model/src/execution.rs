@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::Id;
+use crate::permit::HeldPermit;
 use crate::resource::{Collection, Key, KeyKind, Keys, Object, Resource, index, unique};
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -122,6 +123,12 @@ pub struct Execution {
     /// Whether what follows completion (notifications, action trigger, retry policy) is still to be done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub postrun_pending: bool,
+    /// Permits of concurrency policies that it holds: [`crate::Permit`]s that go with its terminal status.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permits: Vec<HeldPermit>,
+    /// Keys of the concurrency policies that it waits for while it is delayed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
 }
 
 fn is_zero(value: &u64) -> bool {

@@ -16,6 +16,7 @@ pub mod execution;
 pub mod id;
 pub mod keyvalue;
 pub mod pack;
+pub mod permit;
 pub mod python;
 pub mod resource;
 pub mod rule;
@@ -34,6 +35,7 @@ pub use execution::{Cause, Claim, Execution, LogEntry, OutputChunk, OutputType, 
 pub use id::{Id, InvalidId};
 pub use keyvalue::{KeyValue, Scope};
 pub use pack::{Config, ConfigSchema, Pack, Policy, SensorType};
+pub use permit::{HeldPermit, Permit};
 pub use resource::{Collection, Key, KeyKind, Keys, Object, Resource, Versioned};
 pub use rule::{EnforcedRule, Invocation, Rule, RuleEnforcement};
 pub use snapshot::Snapshot;
@@ -62,6 +64,7 @@ pub const COLLECTIONS: &[&Collection] = &[
     <KeyValue as Resource>::COLLECTION,
     <Execution as Resource>::COLLECTION,
     <OutputChunk as Resource>::COLLECTION,
+    <Permit as Resource>::COLLECTION,
     <Snapshot as Resource>::COLLECTION,
     <timer::TimerCursor as Resource>::COLLECTION,
 ];

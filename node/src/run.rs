@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bus::local::{LocalBus, LocalBusOptions};
+use coordinator::LocalCoordinator;
 use domain::action_token::ActionTokens;
 use domain::{Services, Settings};
 use model::SystemClock;
@@ -110,7 +111,8 @@ async fn prepare(config: &Config) -> Result<Prepared> {
 
     let bus = Arc::new(LocalBus::new(LocalBusOptions::default()));
     let settings = settings(config, &data, &system_packs);
-    let services = Services::new(store.clone(), bus.clone(), Arc::new(SystemClock), settings, crypto);
+    let coordinator = Arc::new(LocalCoordinator::new());
+    let services = Services::new(store.clone(), bus.clone(), coordinator, Arc::new(SystemClock), settings, crypto);
     Ok(Prepared { services, store, bus, membership, data, admin, system_packs, sdk })
 }
 

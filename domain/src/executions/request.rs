@@ -167,6 +167,8 @@ fn build(services: &Services, plan: &Plan, request: Request, parameters: Object,
         attempt: 0,
         check_at: None,
         postrun_pending: false,
+        permits: Vec::new(),
+        waits_for: Vec::new(),
     };
     execution.check_at = Some(execution.due().plus(services.settings.redrive_after));
     if let Some(text) = &failure {

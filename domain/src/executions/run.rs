@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bus::{Change, Event, Queue};
-use model::{Claim, Execution, Id, Object, ResultValue, RunnerInfo, Status, Timestamp, Versioned};
+use model::{Claim, Execution, Id, Object, Permit, ResultValue, RunnerInfo, Status, Timestamp, Versioned};
 use serde_json::{Value, json};
-use store::StoreExt;
+use store::{Batch, StoreError, StoreExt};
 
 use super::request::ring;
 use crate::{DomainError, Services};
@@ -24,7 +24,7 @@ pub struct Outcome {
 }
 
 /// Announces a stored change, and sends a completed execution on its way.
-async fn changed(services: &Services, execution: &Arc<Versioned<Execution>>) {
+pub(crate) async fn changed(services: &Services, execution: &Arc<Versioned<Execution>>) {
     services.bus.announce(Arc::new(Event::Execution(Change::Update, execution.clone())));
     if execution.postrun_pending {
         ring(services, Queue::PostRun, execution).await;
@@ -149,8 +149,33 @@ async fn keep_result(
 }
 
 /// Moves along an edge, or says that the step no longer applies.
-pub(super) fn advance(execution: &mut Execution, to: Status, now: Timestamp) -> Result<(), DomainError> {
+pub(crate) fn advance(execution: &mut Execution, to: Status, now: Timestamp) -> Result<(), DomainError> {
     execution.advance(to, now).map_err(|illegal| DomainError::Superseded(format!("{}: {illegal}", execution.id)))
+}
+
+/// Stores a changed execution: with a terminal status, its permits go in the same commit, and the coordinator is told.
+///
+/// Every way to a terminal status leads through here.
+async fn write(
+    services: &Services,
+    mut changed: Versioned<Execution>,
+) -> Result<Arc<Versioned<Execution>>, StoreError> {
+    if !changed.status.is_completed() || (changed.permits.is_empty() && changed.waits_for.is_empty()) {
+        return services.store.update(changed).await.map(Arc::new);
+    }
+    let held = std::mem::take(&mut changed.doc.permits);
+    let mut keys = std::mem::take(&mut changed.doc.waits_for);
+    let mut batch = Batch::new();
+    batch.update(&changed);
+    for held in held {
+        // It is this execution's own: note and permit come in one commit and go in one.
+        batch.delete::<Permit>(Permit::id_of(&held.key, held.slot), None);
+        keys.push(held.key);
+    }
+    services.store.commit(batch).await?;
+    changed.rev += 1;
+    services.releases.give_back(changed.id, keys);
+    Ok(Arc::new(changed))
 }
 
 /// Applies `change` to what the caller has; if that is out of date, to what the store has; until it is written or
@@ -164,9 +189,8 @@ async fn step(
     loop {
         let id = current.id;
         change(&mut current.doc, services.now())?;
-        match services.store.update(current).await {
+        match write(services, current).await {
             Ok(written) => {
-                let written = Arc::new(written);
                 changed(services, &written).await;
                 return Ok(written);
             }
@@ -193,9 +217,8 @@ pub async fn update(
         if !change(&mut current.doc, services.now())? {
             return Ok(Arc::new(current));
         }
-        match services.store.update(current).await {
+        match write(services, current).await {
             Ok(written) => {
-                let written = Arc::new(written);
                 changed(services, &written).await;
                 return Ok(written);
             }

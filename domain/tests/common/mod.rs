@@ -33,7 +33,14 @@ impl Bench {
         let store = SqliteStore::open(SqliteOptions::new(dir.path().join("store.db"))).await.unwrap();
         let crypto = Crypto::from_key_file(&Crypto::generate_key_file()).unwrap();
         let bus = Arc::new(LocalBus::default());
-        let services = Services::new(Arc::new(store), bus, Arc::new(SystemClock), settings, Some(crypto));
+        let services = Services::new(
+            Arc::new(store),
+            bus,
+            Arc::new(coordinator::LocalCoordinator::new()),
+            Arc::new(SystemClock),
+            settings,
+            Some(crypto),
+        );
         let bench = Self { services, _dir: dir };
         bench.insert_resources().await;
         bench

@@ -84,8 +84,14 @@ impl Server {
         let settings = Settings { base_path: dir.path().to_owned(), pack_dirs: vec![packs], ..Settings::default() };
         let crypto = Crypto::from_key_file(&Crypto::generate_key_file()).unwrap();
         let store = Arc::new(SqliteStore::temporary().await.unwrap());
-        let services =
-            Services::new(store.clone(), Arc::new(bus.clone()), Arc::new(SystemClock), settings, Some(crypto));
+        let services = Services::new(
+            store.clone(),
+            Arc::new(bus.clone()),
+            Arc::new(coordinator::LocalCoordinator::new()),
+            Arc::new(SystemClock),
+            settings,
+            Some(crypto),
+        );
         let htpasswd = dir.path().join("htpasswd");
         std::fs::write(&htpasswd, FlatFile::line("st2admin", PASSWORD).unwrap()).unwrap();
         let mut limits = Limits { heartbeat: Duration::from_millis(300), ..Limits::default() };

@@ -59,7 +59,14 @@ impl Bed {
         settings.base_path = directory.path().join("base");
         let store = SqliteStore::open(SqliteOptions::new(directory.path().join("store.db"))).await.unwrap();
         let bus = Arc::new(LocalBus::default());
-        let services = Services::new(Arc::new(store), bus, Arc::new(SystemClock), settings, None);
+        let services = Services::new(
+            Arc::new(store),
+            bus,
+            Arc::new(coordinator::LocalCoordinator::new()),
+            Arc::new(SystemClock),
+            settings,
+            None,
+        );
         let mut options = RunnerOptions {
             kill_grace: Duration::from_millis(300),
             drain_limit: Duration::from_millis(500),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Job, LocalBus, LocalBusOptions, Queue};
+use coordinator::LocalCoordinator;
 use domain::executions::{Outcome, Request, claim, finish, request};
 use domain::rules::{RuleInput, create};
 use domain::triggers::{Dispatch, dispatch, register_type};
@@ -108,8 +109,14 @@ impl Bench {
         let mut options = SqliteOptions::new(dir.path().join("store.db"));
         options.durable = durable;
         let store = Arc::new(SqliteStore::open(options).await.unwrap());
-        let services =
-            Services::new(store.clone(), Arc::new(LocalBus::new(bus)), Arc::new(SystemClock), settings, None);
+        let services = Services::new(
+            store.clone(),
+            Arc::new(LocalBus::new(bus)),
+            Arc::new(LocalCoordinator::new()),
+            Arc::new(SystemClock),
+            settings,
+            None,
+        );
         let bench = Self { services, store, dir };
         bench.insert_resources().await;
         bench
@@ -120,6 +127,7 @@ impl Bench {
         let services = Services::new(
             self.store.clone(),
             Arc::new(LocalBus::default()),
+            Arc::new(LocalCoordinator::new()),
             Arc::new(SystemClock),
             self.services.settings.clone(),
             None,
