@@ -7,6 +7,7 @@
 //! * [`storage`]: log, vote and snapshots in one redb file, written by one thread with group commit.
 //! * [`group`]: the handle and its tasks: keep a session, publish leases, expire silent sessions, reopen after a
 //!   storage failure.
+//! * [`coordinator`]: the coordination port (permits) over the group.
 //! * [`identity`]: which node of which cluster a data directory belongs to.
 //!
 //! How a right is held: a node registers a **session** (a log entry; its epoch is higher than any before). The state
@@ -18,6 +19,7 @@
 //!
 //! openraft and redb appear in no public signature: callers compile without them.
 
+pub mod coordinator;
 pub mod error;
 pub mod group;
 pub mod identity;
@@ -27,6 +29,7 @@ pub mod state;
 mod storage;
 mod types;
 
+pub use coordinator::RaftCoordinator;
 pub use error::RaftError;
 pub use group::{Content, DutyStatus, Group, SensorStatus, SessionStatus, Status};
 pub use options::Options;

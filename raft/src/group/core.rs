@@ -8,7 +8,6 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError as OpenraftError};
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::blocking;
 use super::deadlines::{Deadlines, Renewal};
@@ -18,7 +17,7 @@ use crate::identity::{Identity, log_path};
 use crate::network::NoPeers;
 use crate::options::Options;
 use crate::state::{Command, NodeId, Proposal, Refusal, Response};
-use crate::storage::{LogStore, Machine, MachineReader, open_database};
+use crate::storage::{LogStore, Machine, MachineReader, Told, open_database};
 use crate::types::{Peer, TypeConfig};
 
 /// Pause before a proposal is repeated to a leader that doesn't accept yet.
@@ -71,7 +70,7 @@ fn not_leader(forward: ForwardToLeader<TypeConfig>) -> RaftError {
 
 impl Core {
     /// Opens the log and starts the consensus; at the first start makes a group of one.
-    pub async fn start(options: &Options, identity: &Identity, changed: watch::Sender<u64>) -> Result<Self, RaftError> {
+    pub async fn start(options: &Options, identity: &Identity, told: Told) -> Result<Self, RaftError> {
         let config = config(options, identity)?;
         let started = Instant::now();
         let (dir, cache, owner) = (options.data_dir.clone(), options.cache_bytes, identity.clone());
@@ -83,7 +82,7 @@ impl Core {
                 Identity { has_log: true, ..owner }.save(&dir)?;
             }
             let log = LogStore::open(database).map_err(storage)?;
-            let machine = Machine::open(log.clone(), changed).map_err(storage)?;
+            let machine = Machine::open(log.clone(), told).map_err(storage)?;
             Ok((log, machine))
         })
         .await?;

@@ -57,7 +57,7 @@ struct Keeper {
 impl Keeper {
     /// Does what is due, or waits for the next thing.
     async fn step(&mut self) -> Result<(), RaftError> {
-        let mut changed = self.inner.changed.subscribe();
+        let mut changed = self.inner.told.changed.subscribe();
         let core = self.inner.live_core()?;
         if let Some(failure) = core.failure() {
             return Err(failure);
@@ -198,10 +198,10 @@ impl Keeper {
         if self.inner.cancel.is_cancelled() {
             return;
         }
-        match Core::start(&self.inner.options, &self.inner.identity, self.inner.changed.clone()).await {
+        match Core::start(&self.inner.options, &self.inner.identity, self.inner.told.clone()).await {
             Ok(core) => {
                 *self.inner.core.write() = Some(Arc::new(core));
-                self.inner.changed.send_modify(|count| *count = count.wrapping_add(1));
+                self.inner.told.changed.send_modify(|count| *count = count.wrapping_add(1));
             }
             Err(error) => *self.inner.trouble.lock() = Some(error.to_string()),
         }

@@ -35,6 +35,7 @@ use crate::error::RaftError;
 use crate::identity::Identity;
 use crate::options::Options;
 use crate::state::{COMMAND_VERSION, Command, Response};
+use crate::storage::Told;
 
 /// A node's membership in the consensus group. Clones share it; when the last one is dropped, the group stops as by
 /// [`Group::shutdown`], without anybody waiting.
@@ -51,8 +52,8 @@ struct Inner {
     identity: Identity,
     /// None while the log is being reopened, and after the end.
     core: RwLock<Option<Arc<Core>>>,
-    /// Counts changes of the state; outlives the core.
-    changed: watch::Sender<u64>,
+    /// Told of what is applied; outlives the core.
+    told: Told,
     renewed: watch::Sender<Option<Renewed>>,
     session: watch::Sender<Option<Session>>,
     duties: [watch::Sender<Option<Lease>>; Duty::ALL.len()],
@@ -81,15 +82,15 @@ impl Group {
         options.validate()?;
         let (dir, cluster) = (options.data_dir.clone(), options.cluster_id.clone());
         let identity = blocking(move || Identity::load_or_create(&dir, cluster.as_deref())).await?;
-        let changed = watch::channel(0).0;
-        let core = Core::start(&options, &identity, changed.clone()).await?;
+        let told = Told::default();
+        let core = Core::start(&options, &identity, told.clone()).await?;
         let identity = Identity { has_log: true, ..identity };
         let cancel = CancellationToken::new();
         let inner = Arc::new(Inner {
             options,
             identity,
             core: RwLock::new(Some(Arc::new(core))),
-            changed,
+            told,
             renewed: watch::channel(None).0,
             session: watch::channel(None).0,
             duties: std::array::from_fn(|_| watch::channel(None).0),
@@ -124,7 +125,7 @@ impl Group {
     /// # Errors
     /// [`RaftError::Timeout`], with [`Group::check`] telling what is missing.
     pub async fn wait_ready(&self, within: Duration) -> Result<(), RaftError> {
-        let mut changed = self.inner.changed.subscribe();
+        let mut changed = self.inner.told.changed.subscribe();
         let mut session = self.session();
         let ready = || {
             let epoch = self.inner.session.borrow().as_ref().map(|session| session.epoch);
@@ -177,7 +178,7 @@ impl Group {
 
     /// Told (by a counter) after every change of the replicated state, among them of the content revision.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.changed.subscribe()
+        self.inner.told.changed.subscribe()
     }
 
     /// What this node knows of the group.

@@ -12,7 +12,7 @@ use crate::state::Command;
 const LOOK: Duration = Duration::from_millis(500);
 
 pub async fn run(inner: Arc<Inner>) {
-    let mut changed = inner.changed.subscribe();
+    let mut changed = inner.told.changed.subscribe();
     loop {
         let core = inner.core.read().clone();
         let next = match core {

@@ -62,6 +62,32 @@ impl Group {
         }
     }
 
+    /// This node hands over what it holds and is given nothing new; its session lives on. For a planned stop: call it
+    /// first, go on with what is running, then [`shutdown`](Self::shutdown). Duties disappear from
+    /// [`duty`](Self::duty) and are held elsewhere at once; sensors disappear from [`sensors`](Self::sensors) and must
+    /// be released. Where no other node could take over, this one keeps what it has. Can be repeated; ends with the
+    /// session.
+    pub async fn drain(&self) -> Result<(), RaftError> {
+        let epoch = self.inner.session.borrow().as_ref().map(|session| session.epoch).ok_or(RaftError::NoSession)?;
+        let node = self.inner.identity.node_id;
+        self.inner.propose(Command::DrainSession { node, epoch }).await.map(|_| ())
+    }
+
+    /// Proposes a command.
+    pub(crate) async fn call(&self, command: Command) -> Result<Response, RaftError> {
+        self.inner.propose(command).await
+    }
+
+    /// Grants of permits to requests that waited, from now on.
+    pub(crate) fn grants(&self) -> Box<dyn coordinator::Grants> {
+        self.inner.told.grants.listen()
+    }
+
+    /// The cluster's name for itself, given at its beginning.
+    pub fn cluster_id(&self) -> &str {
+        &self.inner.identity.cluster_id
+    }
+
     /// The sessions of all nodes that have not ended, as this node knows them. None while it isn't sure of its own.
     pub fn live_sessions(&self) -> Option<Vec<Session>> {
         self.check().ok()?;

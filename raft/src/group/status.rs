@@ -122,7 +122,7 @@ fn fill(status: &mut Status, state: &State) {
     status.version = state.agreed_version();
     status.agreed = state.agreed.iter().map(|(name, value)| (name.clone(), value.len())).collect();
     status.content = Content::current(&state.content);
-    status.permit_keys = state.permits.len();
+    status.permit_keys = state.permits.len() + state.keys.len();
     status.state_hash = state.hash();
 }
 

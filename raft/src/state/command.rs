@@ -116,12 +116,16 @@ pub enum Command {
         node: NodeId,
         epoch: u64,
     },
-    /// A permit for a request, whoever asks for it. It is given up by [`Command::CancelPermit`].
+    /// A permit for a request, whoever asks for it.
     AskPermit {
         key: String,
         limit: u32,
         request: String,
         wait: bool,
+    },
+    GiveUpPermit {
+        key: String,
+        request: String,
     },
     /// Makes these (request, slot) the holders of the key.
     RestorePermits {
@@ -177,6 +181,7 @@ impl Command {
             | Self::WantSensors { .. }
             | Self::ReleaseSensor { .. }
             | Self::AskPermit { .. }
+            | Self::GiveUpPermit { .. }
             | Self::RestorePermits { .. }
             | Self::InspectPermits { .. }
             | Self::Agree { .. }
@@ -224,6 +229,7 @@ impl fmt::Display for Command {
             Self::WantSensors { refs } => write!(f, "want-sensors {} of them", refs.len()),
             Self::ReleaseSensor { node, epoch, .. } => write!(f, "release-sensor node={node:x} epoch={epoch}"),
             Self::AskPermit { key, limit, .. } => write!(f, "ask-permit key of {} bytes limit={limit}", key.len()),
+            Self::GiveUpPermit { key, .. } => write!(f, "give-up-permit key of {} bytes", key.len()),
             Self::RestorePermits { key, limit, holders } => {
                 write!(f, "restore-permits key of {} bytes limit={limit} holders={}", key.len(), holders.len())
             }

@@ -12,9 +12,9 @@
 //! released; what is new gets a new command. New fields are `#[serde(default)]`, so that older snapshots decode, and are
 //! not written while they have their default, so that a state without newer commands is written as older releases do.
 
+mod asks;
 mod command;
 mod duties;
-mod line;
 mod permits;
 mod secret;
 mod sensors;
@@ -26,15 +26,14 @@ mod properties;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use coordinator::KeyState;
 use model::Duty;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use self::permits::Wish;
 pub use command::{COMMAND_VERSION, Command, Event, Granted, PermitHolder, Proposal, Refusal, Response};
 pub use duties::{DutyState, Holder};
-pub use line::Line;
-pub use permits::{MAX_KEY_BYTES, MAX_WAITERS, PermitKey, PermitSlot, Waiter};
+pub use permits::{PermitKey, PermitSlot, Waiter};
 pub use secret::Secret;
 pub use sensors::{MAX_SENSORS, SENSORS_ROLE, SensorState};
 pub use snapshot::{SNAPSHOT_FORMAT, SnapshotError};
@@ -44,6 +43,8 @@ pub type NodeId = u64;
 
 /// How many past content revisions are remembered (executions pin the revision they began with).
 pub const CONTENT_HISTORY: usize = 256;
+/// Longest key, request name, sensor's name and content hash, bytes.
+pub const MAX_KEY_BYTES: usize = coordinator::port::MAX_NAME_BYTES;
 /// Most agreed values, and the largest one, bytes.
 pub const MAX_AGREED: (usize, usize) = (64, 16 << 10);
 
@@ -126,6 +127,9 @@ pub struct State {
     /// Who leads, as far as placement cares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<NodeId>,
+    /// Permits that belong to requests. An idle key isn't kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, KeyState>,
     /// The highest sensor epoch ever given.
     #[serde(default, skip_serializing_if = "command::is_zero")]
     pub last_sensor_epoch: u64,
@@ -168,8 +172,8 @@ impl State {
             Command::ReleaseDuty { duty, node, epoch } => self.release_duty(*duty, *node, *epoch, events),
             Command::AdvanceContent { hash } => self.advance_content(None, hash, events),
             Command::AcquirePermit { key, limit, request, node, session, wait } => {
-                let owner = Some(Holder { node: *node, session: *session });
-                self.acquire_permit(&Wish { key, limit: *limit, request, owner, wait: *wait })
+                let owner = Holder { node: *node, session: *session };
+                self.acquire_permit(key, *limit, request, owner, *wait)
             }
             Command::ReleasePermit { key, token } => self.release_permit(key, *token, events),
             Command::CancelPermit { key, request } => self.cancel_permit(key, request, events),
@@ -195,11 +199,10 @@ impl State {
             Command::DrainSession { node, epoch } => self.drain(*node, *epoch, events),
             Command::WantSensors { refs } => self.want_sensors(refs, events),
             Command::ReleaseSensor { sensor, node, epoch } => self.release_sensor(sensor, *node, *epoch, events),
-            Command::AskPermit { key, limit, request, wait } => {
-                self.ask_permit(&Wish { key, limit: *limit, request, owner: None, wait: *wait }, events)
-            }
+            Command::AskPermit { key, limit, request, wait } => self.ask_permit(key, *limit, request, *wait, events),
+            Command::GiveUpPermit { key, request } => self.give_up_permit(key, request, events),
             Command::RestorePermits { key, limit, holders } => self.restore_permits(key, *limit, holders, events),
-            Command::InspectPermits { key } => Ok(self.inspect_permits(key)),
+            Command::InspectPermits { key } => self.inspect_permits(key),
             Command::Agree { name, value } => self.agree(name, value),
             Command::SetContent { expected, hash } => self.advance_content(Some(*expected), hash, events),
             // All of version 1 was handled by the caller.

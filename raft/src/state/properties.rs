@@ -55,7 +55,7 @@ fn check_invariants(state: &State) {
     for key in state.permits.values() {
         assert!(!key.slots.is_empty() || !key.waiters.is_empty(), "an unused key was kept");
         let owners = key.slots.values().map(|slot| slot.owner).chain(key.waiters.iter().map(|waiter| waiter.owner));
-        for owner in owners.flatten() {
+        for owner in owners {
             assert!(state.is_live(owner.node, owner.session), "an ended session holds or wants a permit");
         }
         if !key.waiters.is_empty() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use coordinator::{Grant, Heard};
 use futures::{Stream, TryStreamExt};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -11,7 +12,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::log::LogStore;
-use crate::state::{Event, Response, State};
+use crate::state::{Event, Granted, Response, State};
 use crate::types::{LogId, SnapshotRecord, StoredMembership, TypeConfig, damaged};
 
 /// The state at an index.
@@ -39,18 +40,34 @@ impl MachineReader {
 pub struct Machine {
     applied: Arc<RwLock<Applied>>,
     log: LogStore,
-    /// Told after every change.
-    changed: watch::Sender<u64>,
+    told: Told,
+}
+
+/// Who is told of what is applied.
+#[derive(Clone)]
+pub struct Told {
+    /// Counts changes of the state.
+    pub changed: watch::Sender<u64>,
+    /// Permits that were granted to waiting requests.
+    pub grants: coordinator::Feed,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { changed: watch::channel(0).0, grants: coordinator::Feed::default() }
+    }
 }
 
 impl Machine {
     /// Starts from the snapshot on disk; openraft re-applies the log behind it. Blocks.
-    pub fn open(log: LogStore, changed: watch::Sender<u64>) -> io::Result<Self> {
+    pub fn open(log: LogStore, told: Told) -> io::Result<Self> {
         let mut applied = Applied::default();
         if let Some((record, data)) = log.read_snapshot()? {
             applied = restore(record, &data)?;
         }
-        Ok(Self { applied: Arc::new(RwLock::new(applied)), log, changed })
+        // Whoever listened to the machine before this one may have missed grants.
+        told.grants.tell(Heard::Lost);
+        Ok(Self { applied: Arc::new(RwLock::new(applied)), log, told })
     }
 
     pub fn reader(&self) -> MachineReader {
@@ -58,7 +75,14 @@ impl Machine {
     }
 
     fn notify(&self) {
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.told.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn report(&self, event: Event) {
+        log_event(&event);
+        if let Event::PermitGranted(Granted { key, request, slot, token }) = event {
+            self.told.grants.tell(Heard::Granted { key, request, grant: Grant { slot, token } });
+        }
     }
 }
 
@@ -68,7 +92,7 @@ fn restore(record: SnapshotRecord, data: &[u8]) -> io::Result<Applied> {
     Ok(Applied { state, last, members, snapshot: last.map(|last| last.index) })
 }
 
-fn report(event: &Event) {
+fn log_event(event: &Event) {
     match event {
         Event::SessionRegistered { node, epoch } => tracing::info!(node = format!("{node:x}"), epoch, "session began"),
         Event::SessionEnded { node, epoch, expired } => {
@@ -120,7 +144,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     EntryPayload::Blank => Response::Done,
                     EntryPayload::Normal(proposal) => {
                         let (response, events) = applied.state.apply(&proposal.command);
-                        events.iter().for_each(report);
+                        events.into_iter().for_each(|event| self.report(event));
                         response
                     }
                     EntryPayload::Membership(members) => {
@@ -153,6 +177,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let restored = restore(record(), &snapshot)?;
         self.log.save_snapshot(&record(), snapshot).await?;
         *self.applied.write() = restored;
+        self.told.grants.tell(Heard::Lost);
         self.notify();
         Ok(())
     }

@@ -20,7 +20,7 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase, TableDefinition};
 
 pub use log::LogStore;
-pub use machine::{Machine, MachineReader};
+pub use machine::{Machine, MachineReader, Told};
 
 use crate::error::RaftError;
 use crate::identity::Identity;

@@ -2,9 +2,8 @@
 
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use tokio::sync::watch;
 
-use super::{LogStore, Machine, open_database};
+use super::{LogStore, Machine, Told, open_database};
 use crate::identity::Identity;
 use crate::types::TypeConfig;
 
@@ -15,7 +14,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for OnDisk {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::fresh(None);
         let log = LogStore::open(open_database(&dir.path().join("raft.redb"), 1 << 20, &identity).unwrap()).unwrap();
-        let machine = Machine::open(log.clone(), watch::channel(0).0).unwrap();
+        let machine = Machine::open(log.clone(), Told::default()).unwrap();
         Ok((dir, log, machine))
     }
 }
