@@ -2,6 +2,7 @@
 //!
 //! * [`Node`] is a running `squall dev` on a data directory of its own; it can be killed and started again.
 //! * [`Api`] speaks to it with a token.
+//! * [`lab`] is a cluster of them, in network namespaces, over real servers.
 //! * [`eventually`] waits for a condition with a deadline.
 //!
 //! The binaries are those that Cargo built beside the tests: `make test` builds them first.
@@ -9,6 +10,7 @@
 #![allow(clippy::expect_used)] // a harness that can't start should fail its test
 
 mod api;
+pub mod lab;
 mod node;
 mod wait;
 

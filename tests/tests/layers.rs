@@ -48,7 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("cli", &["model"]),
     ("servers", &[]),
-    ("e2e", &["model"]),
+    ("e2e", &["model", "servers"]),
     ("benches", &[]),
 ];
 

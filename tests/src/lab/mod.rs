@@ -1,0 +1,15 @@
+//! A laboratory: three (or more) real nodes in network namespaces of their own, over real servers of their own.
+//!
+//! * [`Lab`] starts everything and breaks it: kill, pause, cut, restart.
+//! * [`Network`] makes the namespaces and the cuts.
+//! * [`Load`] works on the cluster all the time and notes what was acknowledged; [`checks`] holds the invariants of
+//!   DESIGN §8 against that and against what the cluster says in the end.
+
+pub mod checks;
+mod cluster;
+mod load;
+mod network;
+
+pub use cluster::{Backend, Lab, LabOptions, Member};
+pub use load::{History, Load, LoadOptions};
+pub use network::Network;
