@@ -37,6 +37,11 @@ impl Api {
         Self { http: http.expect("a plain client can be built"), base: base.to_owned(), token: String::new() }
     }
 
+    /// The same credentials at another address.
+    pub fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
+    }
+
     pub async fn login(base: &str, user: &str, password: &str) -> Result<Self> {
         Self::login_for(base, user, password, &json!({})).await
     }
@@ -98,6 +103,11 @@ impl Api {
     /// `/healthz/<which>`, unauthenticated.
     pub async fn health(&self, which: &str) -> Result<Reply> {
         Self::read(self.http.get(format!("{}/healthz/{which}", self.base)).send().await?).await
+    }
+
+    /// A GET, whatever it answers.
+    pub async fn get_raw(&self, path: &str) -> Result<Reply> {
+        self.call(Method::GET, path, None).await
     }
 
     /// A GET that must answer 200.
