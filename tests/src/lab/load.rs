@@ -148,7 +148,7 @@ impl Worker {
     fn work(&mut self, step: u64) -> (String, serde_json::Value) {
         let tag = format!("{}.{step}", self.number);
         let journal = self.options.journal.display();
-        if self.options.limited_every > 0 && step % self.options.limited_every == 0 {
+        if self.options.limited_every > 0 && step.is_multiple_of(self.options.limited_every) {
             return (LIMITED.to_owned(), json!({"journal": format!("{journal}.limited")}));
         }
         match self.random.random_range(0..4) {
@@ -170,7 +170,7 @@ impl Worker {
         {
             self.history.lock().await.lies.push(format!("{id} was acknowledged and isn't found: {}", reply.text));
         }
-        if step % 8 == 0
+        if step.is_multiple_of(8)
             && let Ok(Ok(reply)) =
                 tokio::time::timeout(within, other.call(Method::GET, "/v1/actions?limit=1", None)).await
             && reply.status == 200
