@@ -49,7 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cli", &["model"]),
     ("servers", &[]),
     ("e2e", &["model", "servers"]),
-    ("benches", &[]),
+    ("benches", &["model", "e2e"]),
 ];
 
 #[test]

@@ -8,22 +8,17 @@ mod timers;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::server::Server;
 
 const ALL: [&str; 6] = ["idle", "latency", "throughput", "rules", "timers", "cli"];
 
 /// Runs the named measurements, or all.
-pub async fn run(bin_dir: Option<&Path>, data_root: Option<&Path>, names: &[String]) -> Result<()> {
-    let own = std::env::current_exe()?;
-    let bin_dir = match bin_dir {
-        Some(dir) => dir.to_owned(),
-        None => own.parent().context("no parent directory")?.to_owned(),
-    };
+pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> Result<()> {
     let names: Vec<&str> = if names.is_empty() { ALL.to_vec() } else { names.iter().map(String::as_str).collect() };
     for name in names {
-        let bench = Bench::new(&bin_dir, data_root)?;
+        let bench = Bench::new(bin_dir, data_root)?;
         match name {
             "idle" => idle::run(&bench).await?,
             "latency" => executions::latency(&bench).await?,

@@ -38,11 +38,19 @@ pub struct LabOptions {
     pub backend: Backend,
     /// Further lines for every node's configuration, by section: `("runners", "max_concurrent = 4")`.
     pub config: Vec<(&'static str, String)>,
+    /// Where `squall` lies; beside the test if not given.
+    pub bin_dir: Option<PathBuf>,
+}
+
+impl LabOptions {
+    fn program(&self) -> PathBuf {
+        self.bin_dir.as_ref().map_or_else(|| binary("squall"), |dir| dir.join("squall"))
+    }
 }
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { nodes: 3, mongo_members: 1, backend: Backend::default(), config: Vec::new() }
+        Self { nodes: 3, mongo_members: 1, backend: Backend::default(), config: Vec::new(), bin_dir: None }
     }
 }
 
@@ -128,7 +136,7 @@ impl Lab {
             ))
         })?;
         let mut lab = Self { nodes: Vec::new(), mongo, rabbit, postgres, redis, zookeeper, network, dir, options };
-        squall(&["cluster", "init-ca", "--name", "lab", "--dir"], &lab.dir.join("ca"))?;
+        squall(&lab.options.program(), &["cluster", "init-ca", "--name", "lab", "--dir"], &lab.dir.join("ca"))?;
         for index in 0..lab.options.nodes {
             lab.add_member(index)?;
         }
@@ -142,6 +150,7 @@ impl Lab {
         let address = self.network.address(index);
         let ca = self.dir.join("ca");
         squall(
+            &self.options.program(),
             &["cluster", "cert", "--name", &name, "--host", &address, "--ca-dir", &ca.to_string_lossy(), "--out"],
             &dir,
         )?;
@@ -210,7 +219,7 @@ impl Lab {
         let level = std::env::var("SQUALL_TEST_LOG").unwrap_or_else(|_| "info,openraft=warn".to_owned());
         let child = self
             .network
-            .command(index, &binary("squall"))
+            .command(index, &self.options.program())
             .args(["server", "--config"])
             .arg(&config)
             .env("SQUALL_ADMIN_PASSWORD", PASSWORD)
@@ -329,8 +338,8 @@ impl Drop for Lab {
 }
 
 /// Runs `squall ARGUMENTS DIR`.
-fn squall(arguments: &[&str], dir: &Path) -> Result<()> {
-    let output = Command::new(binary("squall")).args(arguments).arg(dir).output()?;
+fn squall(program: &Path, arguments: &[&str], dir: &Path) -> Result<()> {
+    let output = Command::new(program).args(arguments).arg(dir).output()?;
     if !output.status.success() {
         bail!("squall {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     }
