@@ -19,6 +19,9 @@ pub struct BootstrapOptions {
     pub data_dir: PathBuf,
 }
 
+/// Nodes that start at the same moment register the same rows; one of two that meet may have to begin again.
+const ATTEMPTS: u32 = 20;
+
 /// Registers what is new. When nothing is, it costs one look at the store.
 pub async fn bootstrap(services: &Services, options: &BootstrapOptions) -> Result<(), ContentError> {
     let mark = options.data_dir.join("registered-content");
@@ -28,8 +31,6 @@ pub async fn bootstrap(services: &Services, options: &BootstrapOptions) -> Resul
     if filled && known == digest {
         return Ok(());
     }
-    register_runner_types(services).await?;
-    register_trigger_types(services).await?;
     let dirs = vec![options.system_packs_dir.clone()];
     let packs = tokio::task::spawn_blocking(move || pack_dir::all(&dirs))
         .await
@@ -37,12 +38,27 @@ pub async fn bootstrap(services: &Services, options: &BootstrapOptions) -> Resul
     let names: Vec<String> = packs.into_iter().map(|pack| pack.name).collect();
     tracing::info!(packs = names.join(", "), "registering the system packs");
     let request = RegisterRequest { packs: Some(names), kinds: None, fail_on_failure: true };
-    register(services, &request).await?;
+    let mut attempt = 1;
+    while let Err(error) = everything(services, &request).await {
+        if !error.is_conflict() || attempt == ATTEMPTS {
+            return Err(error);
+        }
+        tracing::debug!(%error, attempt, "another node registers the same");
+        let pause = std::time::Duration::from_millis(rand::random_range(5..=20) * u64::from(attempt));
+        tokio::time::sleep(pause).await;
+        attempt += 1;
+    }
     // Without the mark the next start registers again, which changes nothing.
     if let Err(error) = tokio::fs::write(&mark, digest).await {
         tracing::warn!(%error, file = %mark.display(), "can't write the mark of registered content");
     }
     Ok(())
+}
+
+async fn everything(services: &Services, request: &RegisterRequest) -> Result<(), ContentError> {
+    register_runner_types(services).await?;
+    register_trigger_types(services).await?;
+    register(services, request).await.map(drop)
 }
 
 /// What the outcome of the registration depends on: version, packs, and the files that configure or override them.

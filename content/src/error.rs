@@ -1,6 +1,7 @@
 //! Why content was refused.
 
 use domain::DomainError;
+use store::StoreError;
 
 /// Texts are those that StackStorm's API answers.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -14,6 +15,24 @@ pub enum ContentError {
     /// The store failed.
     #[error(transparent)]
     Domain(DomainError),
+}
+
+impl ContentError {
+    /// The store was away: the same call may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Domain(DomainError::Store(error)) if error.is_retryable())
+    }
+
+    /// Somebody else changed the same resources at the same time: the same call sees what they did.
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Domain(DomainError::Conflict { .. } | DomainError::Superseded(_)) => true,
+            Self::Domain(DomainError::Store(error)) => {
+                matches!(error, StoreError::Stale { .. } | StoreError::Duplicate { .. })
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<DomainError> for ContentError {

@@ -42,26 +42,26 @@ impl DataDir {
             prepare(&root.join(name))?;
         }
         let data = Self { root };
-        data.keep_private()?;
+        let raft = data.raft();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&raft)
+            .with_context(|| format!("can't make {}", raft.display()))?;
         Ok(data)
     }
 
     /// The store holds tokens and secrets in clear: it is its owner's alone. SQLite gives its side files the same
     /// mode. The directory itself stays passable, for actions that run as another user read their packs in it.
-    fn keep_private(&self) -> Result<()> {
+    pub fn keep_store_private(&self) -> Result<()> {
         let store = self.store();
         std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(&store)
-            .with_context(|| format!("can't make {}", store.display()))?;
-        let raft = self.raft();
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&raft)
-            .with_context(|| format!("can't make {}", raft.display()))
+            .map(drop)
+            .with_context(|| format!("can't make {}", store.display()))
     }
 
     pub fn store(&self) -> PathBuf {
@@ -80,12 +80,64 @@ impl DataDir {
         self.root.join("htpasswd")
     }
 
+    pub fn action_token_secret(&self) -> PathBuf {
+        self.root.join("action-token-secret")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.root.join("datastore-key.json")
+    }
+
+    /// The text of this directory's datastore key, if there is one.
+    pub fn own_key(&self) -> Result<Option<String>> {
+        let path = self.key_file();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("can't read the key {}", path.display())),
+        }
+    }
+
+    /// Keeps a copy of the key that the cluster agreed on. Another key that was here is kept beside it.
+    pub fn keep_agreed_key(&self, text: &str) -> Result<()> {
+        let path = self.key_file();
+        match self.own_key()? {
+            Some(own) if own == text => return Ok(()),
+            Some(_) => {
+                let kept = self.root.join("datastore-key.before-cluster.json");
+                tracing::warn!(kept = %kept.display(), "the cluster has another datastore key than this node had");
+                std::fs::rename(&path, &kept).with_context(|| format!("can't keep {}", kept.display()))?;
+            }
+            None => {}
+        }
+        write_private(&path, text)
+    }
+
+    /// Hash of the administrator's password, if there is an administrator.
+    pub fn admin_hash(&self) -> Option<String> {
+        let users = std::fs::read_to_string(self.htpasswd()).ok()?;
+        users.lines().find_map(|line| line.strip_prefix(ADMIN)?.strip_prefix(':')).map(str::to_owned)
+    }
+
+    /// Makes the cluster's administrator this node's too, unless it has one.
+    pub fn adopt_admin(&self, hash: &str, password: Option<&str>) -> Result<Admin> {
+        if self.admin_hash().is_some() {
+            return Ok(Admin::Existing);
+        }
+        let users = std::fs::read_to_string(self.htpasswd()).unwrap_or_default();
+        write_private(&self.htpasswd(), &format!("{users}{ADMIN}:{hash}\n"))?;
+        let Some(password) = password else { return Ok(Admin::Existing) };
+        let file = self.root.join("admin-password");
+        write_private(&file, &format!("{password}\n"))?;
+        Ok(Admin::Generated { password: password.to_owned(), file })
+    }
+
     /// Reads the datastore's key, making it at the first start.
     pub fn crypto(&self, configured: Option<&Path>) -> Result<Option<Crypto>> {
         let path = match configured {
             Some(path) => path.to_owned(),
             None => {
-                let path = self.root.join("datastore-key.json");
+                let path = self.key_file();
                 if !path.is_file() {
                     write_private(&path, &Crypto::generate_key_file())?;
                 }
@@ -119,13 +171,17 @@ impl DataDir {
     }
 }
 
-fn random_password() -> String {
+pub fn random_password() -> String {
     const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
     (0..20).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
 }
 
+pub fn hash_password(password: &str) -> Result<String> {
+    bcrypt::hash(password, BCRYPT_COST).context("can't hash the password")
+}
+
 fn set_password(path: &Path, users: &str, password: &str) -> Result<()> {
-    let hash = bcrypt::hash(password, BCRYPT_COST).context("can't hash the password")?;
+    let hash = hash_password(password)?;
     let others = users.lines().filter(|line| !line.starts_with(&format!("{ADMIN}:")));
     let mut text: String = others.map(|line| format!("{line}\n")).collect();
     text.push_str(&format!("{ADMIN}:{hash}\n"));
@@ -169,8 +225,26 @@ mod tests {
     fn what_holds_secrets_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
+        data.keep_store_private().unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&data.store()), mode(&data.raft())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn what_the_cluster_agreed_on_is_taken_over_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let hash = hash_password("hunter2").unwrap();
+        assert!(matches!(data.adopt_admin(&hash, Some("hunter2")).unwrap(), Admin::Generated { .. }));
+        assert_eq!(data.adopt_admin("other", None).unwrap(), Admin::Existing);
+        assert_eq!(data.admin_hash().as_deref(), Some(hash.as_str()));
+        data.crypto(None).unwrap();
+        let own = data.own_key().unwrap().unwrap();
+        data.keep_agreed_key("agreed").unwrap();
+        data.keep_agreed_key("agreed").unwrap();
+        assert_eq!(data.own_key().unwrap().as_deref(), Some("agreed"));
+        let kept = dir.path().join("datastore-key.before-cluster.json");
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), own);
     }
 
     #[test]

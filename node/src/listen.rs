@@ -9,7 +9,7 @@ use gateway::Mount;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use crate::config::Listen;
+use crate::config::{Config, Role};
 
 /// Where a running node listens; `addresses.json` of the data directory.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -22,45 +22,61 @@ pub struct Addresses {
     pub api: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<SocketAddr>,
+    /// The API for this node's own actions, when the others are for health checks alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<SocketAddr>,
 }
 
 /// Takes the ports, so that one that is taken is an error before anything else happens.
-pub async fn bind(listen: &Listen) -> Result<Vec<(TcpListener, Mount)>> {
+///
+/// A node without the API role answers nothing but health checks on them. Its own actions and sensors still need the
+/// API: they get it on a port of this machine alone.
+pub async fn bind(config: &Config) -> Result<Ports> {
+    let Config { listen, node, .. } = config;
     let wanted = [
         (listen.combined, Mount::Combined, "listen.combined"),
         (listen.auth, Mount::Auth, "listen.auth"),
         (listen.api, Mount::Api, "listen.api"),
         (listen.stream, Mount::Stream, "listen.stream"),
     ];
-    let mut listeners = Vec::new();
+    let serves_api = node.has(Role::Api);
+    let (mut listeners, mut addresses) = (Vec::new(), Addresses::default());
     for (address, mount, key) in wanted {
         let Some(address) = address else { continue };
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("can't listen on {address} (key `{key}`)"))?;
-        listeners.push((listener, mount));
+        *addresses.slot(mount) = Some(listener.local_addr()?);
+        listeners.push((listener, if serves_api { mount } else { Mount::Health }));
     }
     anyhow::ensure!(!listeners.is_empty(), "no address to listen on: give at least one under [listen]");
-    Ok(listeners)
+    if !serves_api && (node.has(Role::Runner) || node.has(Role::Sensors)) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("can't listen for this node's actions")?;
+        addresses.local = Some(listener.local_addr()?);
+        listeners.push((listener, Mount::Api));
+    }
+    Ok(Ports { listeners, addresses })
+}
+
+/// The ports, taken.
+#[derive(Debug)]
+pub struct Ports {
+    pub listeners: Vec<(TcpListener, Mount)>,
+    pub addresses: Addresses,
 }
 
 impl Addresses {
-    pub fn of(listeners: &[(TcpListener, Mount)]) -> Result<Self> {
-        let mut addresses = Self::default();
-        for (listener, mount) in listeners {
-            let address = Some(listener.local_addr()?);
-            match mount {
-                Mount::Combined => addresses.combined = address,
-                Mount::Auth => addresses.auth = address,
-                Mount::Api => addresses.api = address,
-                Mount::Stream => addresses.stream = address,
-            }
+    fn slot(&mut self, mount: Mount) -> &mut Option<SocketAddr> {
+        match mount {
+            Mount::Combined | Mount::Health => &mut self.combined,
+            Mount::Auth => &mut self.auth,
+            Mount::Api => &mut self.api,
+            Mount::Stream => &mut self.stream,
         }
-        Ok(addresses)
     }
 
     /// Base of the API as this machine reaches it, with `/v1`.
     pub fn api_url(&self) -> String {
-        match (self.api, self.combined) {
+        match (self.local.or(self.api), self.combined) {
             (Some(api), _) => format!("http://{}/v1", reachable(api)),
             (None, Some(combined)) => format!("http://{}/api/v1", reachable(combined)),
             (None, None) => String::new(),
@@ -102,7 +118,13 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [("auth", self.auth), ("api", self.api), ("stream", self.stream), ("combined", self.combined)];
+        let named = [
+            ("auth", self.auth),
+            ("api", self.api),
+            ("stream", self.stream),
+            ("combined", self.combined),
+            ("own actions", self.local),
+        ];
         let texts: Vec<String> =
             named.iter().filter_map(|(name, address)| Some(format!("{name} {}", (*address)?))).collect();
         f.write_str(&texts.join(", "))

@@ -1,17 +1,20 @@
-//! This node's place in the group: its session, its duties.
+//! This node's place in the group: its session, its duties, what all nodes agree on.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use model::{Duty, Lease, Session};
-use raft::{Group, Options};
+use raft::{Group, Options, RaftError};
 use tokio::sync::watch;
 
-use crate::config::Raft;
+use crate::config::{Config, Role};
 use crate::data_dir::DataDir;
+use crate::patience::{Backoff, Board};
 
-/// How long the start waits for the group: a single box has it within milliseconds.
-const READY: Duration = Duration::from_secs(30);
+/// How long one attempt waits for the group: a single box has it within milliseconds.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// A group that isn't ready is logged again after so many attempts.
+const LOG_EVERY: u32 = 15;
 
 /// The node's membership.
 pub struct Membership {
@@ -26,14 +29,21 @@ impl std::fmt::Debug for Membership {
 
 impl Membership {
     /// Opens the group and waits until this node has a session in it.
-    pub async fn open(data: &DataDir, name: &str, config: &Raft) -> Result<Self> {
-        let mut options = Options::new(data.raft(), name);
-        options.heartbeat = config.heartbeat.0;
-        options.election_min = config.election_min.0;
-        options.election_max = config.election_max.0;
-        options.lease = config.lease.0;
-        let group = Group::open(options).await.context("can't open the consensus group")?;
-        group.wait_ready(READY).await.context("the consensus group isn't ready")?;
+    pub async fn open(data: &DataDir, name: &str, config: &Config, board: &Board) -> Result<Self> {
+        let group = Group::open(options(data, name, config)?).await.context("can't open the consensus group")?;
+        let mut attempts = 0_u32;
+        while let Err(error) = group.wait_ready(ATTEMPT).await {
+            let why = group.check().err().unwrap_or(error);
+            if !config.cluster.is_on() && attempts >= LOG_EVERY {
+                return Err(why).context("the consensus group isn't ready");
+            }
+            if attempts.is_multiple_of(LOG_EVERY) {
+                tracing::warn!(error = %why, "the start waits for the consensus group");
+            }
+            attempts += 1;
+            board.set("raft", Err(why.to_string()));
+        }
+        board.set("raft", Ok(()));
         Ok(Self { group })
     }
 
@@ -50,12 +60,56 @@ impl Membership {
         self.group.live_sessions()
     }
 
+    /// The value that the cluster has under this name: this one if there was none. Waits for a leader.
+    pub async fn agree(&self, name: &str, proposal: Vec<u8>) -> Result<Vec<u8>> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.group.agree(name, proposal.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(error) if is_passing(&error) => {
+                    tracing::info!(name, %error, "the cluster hasn't agreed yet");
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                Err(error) => return Err(error).with_context(|| format!("the cluster can't agree on '{name}'")),
+            }
+        }
+    }
+
     pub fn check(&self) -> Result<(), String> {
         self.group.check().map_err(|error| error.to_string())
+    }
+
+    pub const fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Hands the duties over, ends the session, closes the log.
     pub async fn shutdown(&self) {
         self.group.shutdown().await;
     }
+}
+
+fn is_passing(error: &RaftError) -> bool {
+    error.is_retryable()
+}
+
+fn options(data: &DataDir, name: &str, config: &Config) -> Result<Options> {
+    let mut options = Options::new(data.raft(), name);
+    options.heartbeat = config.raft.heartbeat.0;
+    options.election_min = config.raft.election_min.0;
+    options.election_max = config.raft.election_max.0;
+    options.lease = config.raft.lease.0;
+    options.session_ttl = config.raft.session_ttl.0;
+    options.roles = config.node.roles.iter().map(|role| role.name().to_owned()).collect();
+    options.duties = duties(config);
+    Ok(options)
+}
+
+/// What this node is willing to do by turns.
+fn duties(config: &Config) -> std::collections::BTreeSet<Duty> {
+    let role = |duty: &Duty| match duty {
+        Duty::Timers => config.node.has(Role::Timers) && config.timers.enable,
+        Duty::GarbageCollector | Duty::BackupScheduler => config.node.has(Role::Scheduler),
+    };
+    Duty::ALL.into_iter().filter(role).collect()
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Span};
+use crate::config::{Config, Role, Span};
 use crate::data_dir::DataDir;
 use crate::health::NodeReady;
 use crate::listen::Addresses;
@@ -90,9 +90,11 @@ fn report(joined: Result<(&'static str, Result<()>), tokio::task::JoinError>) ->
 /// The running roles.
 #[derive(Debug)]
 pub struct Roles {
-    /// API and timers: what brings in work.
+    /// Duties: what one node at a time does for all.
+    turns: Stage,
+    /// The API: what brings in work.
     intake: Stage,
-    /// Rules, scheduling, recovery.
+    /// Rules and scheduling.
     deciders: Stage,
     /// What runs actions.
     runners: Stage,
@@ -110,33 +112,39 @@ impl Roles {
         sdk: PathBuf,
     ) -> Result<Self> {
         let Wiring { config, services, membership, .. } = wiring;
-        let mut roles =
-            Self { intake: Stage::new(), deciders: Stage::new(), runners: Stage::new(), after: Stage::new() };
+        let mut roles = Self {
+            turns: Stage::new(),
+            intake: Stage::new(),
+            deciders: Stage::new(),
+            runners: Stage::new(),
+            after: Stage::new(),
+        };
 
         let followed = (*services).clone();
-        let cancel = roles.after.cancel.clone();
-        roles.after.spawn("catalog", async move {
-            followed.catalog.follow(followed.bus.as_ref(), cancel).await;
-            Ok(())
-        });
+        roles
+            .after
+            .run("catalog", |cancel| async move { followed.catalog.follow(followed.bus.as_ref(), cancel).await });
 
-        let pool = RunnerPool::new(
-            (*services).clone(),
-            runner_options(config, addresses, sdk),
-            tokens.clone(),
-            membership.session(),
-        );
-        let cancel = roles.runners.cancel.clone();
-        roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });
-
-        start_schedulers(wiring, &readiness, &mut roles);
-
+        if config.node.has(Role::Runner) {
+            let pool = RunnerPool::new(
+                (*services).clone(),
+                runner_options(config, addresses, sdk),
+                tokens.clone(),
+                membership.session(),
+            );
+            let cancel = roles.runners.cancel.clone();
+            roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });
+        }
+        start_timers(wiring, &readiness, &mut roles);
+        if config.node.has(Role::Scheduler) {
+            start_schedulers(wiring, &mut roles);
+        }
+        if config.cluster.is_on() || !config.store.is_embedded() || !config.bus.is_embedded() {
+            let watched = readiness.clone();
+            roles.after.run("health", |cancel| watched.watch(cancel));
+        }
         let gateway = Gateway::build(gateway_options(wiring, addresses, tokens, readiness));
-        let cancel = roles.intake.cancel.clone();
-        roles.intake.spawn("gateway", async move {
-            gateway.serve(listeners, cancel).await;
-            Ok(())
-        });
+        roles.intake.run("gateway", |cancel| async move { gateway.serve(listeners, cancel).await });
         Ok(roles)
     }
 
@@ -144,6 +152,7 @@ impl Roles {
     pub async fn until(&mut self, stop: CancellationToken) -> Result<()> {
         let (name, ended) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            Some(ended) = self.turns.tasks.join_next() => ("turns", ended),
             Some(ended) = self.intake.tasks.join_next() => ("intake", ended),
             Some(ended) = self.deciders.tasks.join_next() => ("deciders", ended),
             Some(ended) = self.runners.tasks.join_next() => ("runners", ended),
@@ -152,9 +161,14 @@ impl Roles {
         Err(report(ended).unwrap_or_else(|| anyhow!("a role of {name} ended by itself")))
     }
 
+    /// What the node does by turns ends, for another node to go on with at once.
+    pub async fn stop_turns(&mut self) {
+        self.turns.stop(PROMPT).await;
+    }
+
     /// In stages; running actions get `drain`.
     pub async fn stop(mut self, drain: Duration) {
-        const PROMPT: Duration = Duration::from_secs(15);
+        self.turns.stop(PROMPT).await;
         self.intake.stop(PROMPT).await;
         self.deciders.stop(PROMPT).await;
         self.runners.stop(drain + PROMPT).await;
@@ -162,30 +176,42 @@ impl Roles {
     }
 }
 
-/// The roles of `scheduler`. Each is a task of its own that ends with its stage.
-fn start_schedulers(wiring: &Wiring<'_>, readiness: &NodeReady, roles: &mut Roles) {
+/// What has nothing long to finish stops within this time.
+const PROMPT: Duration = Duration::from_secs(15);
+
+/// The duties: what one node at a time does for all.
+fn start_timers(wiring: &Wiring<'_>, readiness: &NodeReady, roles: &mut Roles) {
     let Wiring { services, membership, config, .. } = *wiring;
     let settings = scheduler_settings(config);
-    if config.timers.enable {
+    if config.node.has(Role::Timers) && config.timers.enable {
         let timers = TimersEngine::new(services.clone(), settings.timers, membership.duty(Duty::Timers));
         readiness.show_timers(timers.stats());
-        roles.intake.run("timers", |cancel| timers.run(cancel));
+        roles.turns.run("timers", |cancel| timers.run(cancel));
     }
+    if config.node.has(Role::Scheduler) {
+        let live = membership.clone();
+        let recovery = BackupScheduler::new(
+            services.clone(),
+            settings.recovery,
+            membership.duty(Duty::BackupScheduler),
+            membership.session(),
+            Arc::new(move || live.live_sessions()),
+        );
+        roles.turns.run("backup scheduler", |cancel| recovery.run(cancel));
+        let duty = membership.duty(Duty::GarbageCollector);
+        let collector = GarbageCollector::new(services.clone(), settings.garbage, duty);
+        roles.turns.run("garbage collector", |cancel| collector.run(cancel));
+    }
+}
+
+/// The roles of `scheduler` that every node with the role has. Each is a task of its own that ends with its stage.
+fn start_schedulers(wiring: &Wiring<'_>, roles: &mut Roles) {
+    let Wiring { services, config, .. } = *wiring;
+    let settings = scheduler_settings(config);
     let rules = RulesEngine::new(services.clone(), settings.rules);
     roles.deciders.run("rules engine", |cancel| rules.run(cancel));
     let scheduler = Scheduler::new(services.clone(), settings.schedule);
     roles.deciders.run("scheduler", |cancel| scheduler.run(cancel));
-    let live = membership.clone();
-    let recovery = BackupScheduler::new(
-        services.clone(),
-        settings.recovery,
-        membership.duty(Duty::BackupScheduler),
-        membership.session(),
-        Arc::new(move || live.live_sessions()),
-    );
-    roles.deciders.run("backup scheduler", |cancel| recovery.run(cancel));
-    let collector = GarbageCollector::new(services.clone(), settings.garbage, membership.duty(Duty::GarbageCollector));
-    roles.deciders.run("garbage collector", |cancel| collector.run(cancel));
     let postrun = PostRun::new(services.clone(), settings.postrun);
     roles.after.run("postrun", |cancel| postrun.run(cancel));
 }

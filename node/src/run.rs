@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use bus::local::{LocalBus, LocalBusOptions};
-use coordinator::LocalCoordinator;
-use domain::action_token::ActionTokens;
+use anyhow::{Context, Result, anyhow};
+use coordinator::Coordinator;
 use domain::{Services, Settings};
+use gateway::{Mount, Readiness, Starting};
 use model::SystemClock;
-use store::sqlite::{SqliteOptions, SqliteStore};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::data_dir::{Admin, DataDir};
+use crate::data_dir::DataDir;
 use crate::health::NodeReady;
-use crate::listen::{self, Addresses};
+use crate::listen::{self, Ports};
 use crate::membership::Membership;
+use crate::patience::{Board, Failure, until};
 use crate::roles::{Roles, Wiring};
+use crate::secrets::{self, Secrets};
+use crate::servers::{self, OpenBus, OpenStore};
 use crate::{show, signals, system_packs};
 
 /// What a command adds to the configuration.
@@ -31,18 +35,23 @@ pub struct Extras {
 /// Runs a node until it is told to stop; everything it started has ended when this returns.
 pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let stop = signals::stop_requested()?;
-    let listeners = listen::bind(&config.listen).await?;
-    let addresses = Addresses::of(&listeners)?;
-    let prepared = prepare(&config).await?;
-    let Prepared { services, store, bus, membership, data, admin, system_packs, sdk } = prepared;
+    let Ports { listeners, addresses } = listen::bind(&config).await?;
+    let board = Board::new(&["store", "bus", "raft"]);
+    let waiting = Waiting::start(listeners, board.clone());
+    let prepared = tokio::select! {
+        prepared = prepare(&config, &board) => prepared?,
+        () = stop.cancelled() => {
+            tracing::info!("stopped before the node was whole");
+            return Ok(());
+        }
+    };
+    let Prepared { services, store, bus, membership, data, secrets, sdk } = prepared;
+    let Secrets { tokens, admin, .. } = secrets;
 
-    let bootstrap = content::BootstrapOptions { system_packs_dir: system_packs, data_dir: data.root.clone() };
-    content::bootstrap(&services, &bootstrap).await.context("the system packs can't be registered")?;
-
-    let tokens = ActionTokens::open(&data.root.join("action-token-secret"))?;
     let readiness = Arc::new(NodeReady::new(services.clone(), membership.clone()));
     let wiring = Wiring { config: &config, services: &services, membership: &membership, data: &data };
-    let mut roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness, sdk)?;
+    let listeners = waiting.end().await?;
+    let mut roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness.clone(), sdk)?;
     addresses.write(&data.root)?;
     tracing::info!(data_dir = %data.root.display(), %addresses, "the node is ready");
 
@@ -57,43 +66,61 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let outcome = roles.until(stop).await;
     tracing::info!("stopping");
     addresses.remove(&data.root);
+    readiness.stop();
+    // Others take the duties over while this node still answers those who don't know yet that it is about to go.
+    let delay = tokio::time::sleep(config.node.stop_delay.0);
+    tokio::join!(delay, roles.stop_turns());
     roles.stop(config.node.stop_timeout.0).await;
     if let Some(shown) = shown {
         shown.abort();
     }
     membership.shutdown().await;
-    bus.close();
+    bus.close().await;
     store.close().await;
     tracing::info!("stopped");
     outcome
 }
 
+/// The ports' answers while the node isn't whole.
+struct Waiting {
+    cancel: CancellationToken,
+    serving: JoinHandle<Vec<(TcpListener, Mount)>>,
+}
+
+impl Waiting {
+    fn start(listeners: Vec<(TcpListener, Mount)>, readiness: Arc<dyn Readiness>) -> Self {
+        let cancel = CancellationToken::new();
+        let serving = tokio::spawn(Starting::new(readiness).serve(listeners, cancel.clone()));
+        Self { cancel, serving }
+    }
+
+    async fn end(self) -> Result<Vec<(TcpListener, Mount)>> {
+        self.cancel.cancel();
+        self.serving.await.context("what answered during the start failed")
+    }
+}
+
 /// Everything that the roles stand on.
 struct Prepared {
     services: Arc<Services>,
-    store: Arc<SqliteStore>,
-    bus: Arc<LocalBus>,
+    store: OpenStore,
+    bus: OpenBus,
     membership: Arc<Membership>,
     data: DataDir,
-    admin: Admin,
-    system_packs: std::path::PathBuf,
+    secrets: Secrets,
     sdk: std::path::PathBuf,
 }
 
-/// Opens what lies in the data directory. The parts don't wait for each other: a start takes as long as the longest.
-async fn prepare(config: &Config) -> Result<Prepared> {
+/// Opens what lies in the data directory and connects to the servers. The parts don't wait for each other: a start
+/// takes as long as the longest.
+async fn prepare(config: &Config, board: &Board) -> Result<Prepared> {
     let data = DataDir::open(&config.node.data_dir)?;
     let name = config.node.name.clone().unwrap_or_else(hostname);
 
-    let files = {
+    let own = (!config.cluster.is_on()).then(|| {
         let (data, key_path) = (data.clone(), config.keyvalue.encryption_key_path.clone());
-        tokio::task::spawn_blocking(move || -> Result<_> {
-            let given = std::env::var("SQUALL_ADMIN_PASSWORD").ok().filter(|password| !password.is_empty());
-            let admin = data.admin(given.as_deref())?;
-            let crypto = data.crypto(key_path.as_deref())?;
-            Ok((admin, crypto))
-        })
-    };
+        tokio::task::spawn_blocking(move || secrets::own(&data, key_path.as_deref()))
+    });
     let unpacked = {
         let root = data.root.clone();
         tokio::task::spawn_blocking(move || -> Result<_> {
@@ -102,18 +129,51 @@ async fn prepare(config: &Config) -> Result<Prepared> {
             Ok((packs, sdk))
         })
     };
-    let store = async { SqliteStore::open(SqliteOptions::new(data.store())).await.context("can't open the store") };
-    let (store, membership, files, unpacked) =
-        tokio::join!(store, Membership::open(&data, &name, &config.raft), files, unpacked);
-    let (store, membership) = (Arc::new(store?), Arc::new(membership?));
-    let (admin, crypto) = files??;
-    let (system_packs, sdk) = unpacked??;
+    let joined = async {
+        let membership = Arc::new(Membership::open(&data, &name, config, board).await?);
+        let secrets = match own {
+            Some(own) => own.await??,
+            None => secrets::agreed(&membership, &data, config.keyvalue.encryption_key_path.clone()).await?,
+        };
+        let coordinator = servers::coordinator(config, &membership, board).await?;
+        Ok::<_, anyhow::Error>((membership, secrets, coordinator))
+    };
+    let (store, bus, (membership, mut secrets, coordinator)) =
+        tokio::try_join!(OpenStore::open(config, &data, board), OpenBus::open(config, &name, board), joined)?;
+    let (system_packs, sdk) = unpacked.await??;
 
-    let bus = Arc::new(LocalBus::new(LocalBusOptions::default()));
     let settings = settings(config, &data, &system_packs);
-    let coordinator = Arc::new(LocalCoordinator::new());
-    let services = Services::new(store.clone(), bus.clone(), coordinator, Arc::new(SystemClock), settings, crypto);
-    Ok(Prepared { services, store, bus, membership, data, admin, system_packs, sdk })
+    let services = services(&store, &bus, coordinator, settings, &mut secrets);
+    bootstrap(&services, system_packs, &data, board).await?;
+    Ok(Prepared { services, store, bus, membership, data, secrets, sdk })
+}
+
+fn services(
+    store: &OpenStore,
+    bus: &OpenBus,
+    coordinator: Arc<dyn Coordinator>,
+    settings: Settings,
+    secrets: &mut Secrets,
+) -> Arc<Services> {
+    Services::new(store.port(), bus.port(), coordinator, Arc::new(SystemClock), settings, secrets.crypto.take())
+}
+
+/// Registers the system packs; a store that goes away meanwhile is waited for.
+async fn bootstrap(
+    services: &Services,
+    system_packs_dir: std::path::PathBuf,
+    data: &DataDir,
+    board: &Board,
+) -> Result<()> {
+    let options = content::BootstrapOptions { system_packs_dir, data_dir: data.root.clone() };
+    until(board, "store", || async {
+        content::bootstrap(services, &options).await.map_err(|error| {
+            let away = error.is_unavailable();
+            let error = anyhow!(error).context("the system packs can't be registered");
+            if away { Failure::Away(error) } else { Failure::Fatal(error) }
+        })
+    })
+    .await
 }
 
 fn settings(config: &Config, data: &DataDir, system_packs: &std::path::Path) -> Settings {

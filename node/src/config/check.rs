@@ -33,6 +33,9 @@ fn check_times(config: &Config) -> Outcome {
     if config.raft.lease <= config.raft.heartbeat {
         return fail("key `raft.lease`: must be longer than `raft.heartbeat`");
     }
+    if config.raft.session_ttl < config.raft.lease {
+        return fail("key `raft.session_ttl`: must not be shorter than `raft.lease`");
+    }
     let minimum = Span::days(1);
     let gc = &config.garbage_collector;
     for (name, ttl) in [

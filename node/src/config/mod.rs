@@ -273,6 +273,8 @@ pub struct Raft {
     pub election_max: Span,
     /// A duty's holder that can't renew for this long has lost it.
     pub lease: Span,
+    /// A node whose session isn't renewed for this long is lost: what it ran is decided elsewhere.
+    pub session_ttl: Span,
 }
 
 impl Default for Raft {
@@ -282,6 +284,7 @@ impl Default for Raft {
             election_min: Span::millis(600),
             election_max: Span::millis(1200),
             lease: Span::millis(1200),
+            session_ttl: Span::secs(4),
         }
     }
 }
