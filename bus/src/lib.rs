@@ -12,6 +12,8 @@ pub mod local;
 pub mod message;
 pub mod port;
 
-pub use local::{LocalBus, LocalBusOptions};
+pub use local::{Fanout, LocalBus, LocalBusOptions};
 pub use message::{Change, Event, Job, Queue, Topic};
-pub use port::{Bus, BusError, Consumer, Delivery, Received, Subscription};
+pub use port::{
+    Acknowledge, Bus, BusError, Consumer, DeadLetter, DeadLetters, Delivery, Received, Subject, Subscription,
+};

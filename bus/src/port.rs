@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use model::Id;
 
 use crate::message::{Event, Job, Queue, Topic};
 
@@ -41,6 +42,11 @@ pub trait Bus: Send + Sync + Debug {
 
     /// Whether the bus works, for readiness.
     async fn check(&self) -> Result<(), BusError>;
+
+    /// Jobs that the bus gave up on; `None` if this adapter never does.
+    fn dead_letters(&self) -> Option<Box<dyn DeadLetters>> {
+        None
+    }
 }
 
 /// What a subscription yields.
@@ -63,7 +69,8 @@ pub trait Consumer: Send + Debug {
     async fn next(&mut self) -> Option<Delivery>;
 }
 
-/// A job in hand. Dropped without [`Delivery::ack`] it goes back to the queue.
+/// A job in hand. Dropped without [`Delivery::ack`] it goes back to the queue, and that counts as a failed try: an
+/// adapter may give up on a job after many of them ([`Bus::dead_letters`]).
 #[derive(Debug)]
 pub struct Delivery {
     pub job: Job,
@@ -73,6 +80,11 @@ pub struct Delivery {
 /// How an adapter learns of the fate of a delivery.
 pub trait Acknowledge: Send + Debug {
     fn settle(self: Box<Self>, done: bool);
+
+    /// Back to the queue without counting as a failed try.
+    fn release(self: Box<Self>) {
+        self.settle(false);
+    }
 }
 
 impl Delivery {
@@ -86,9 +98,69 @@ impl Delivery {
             acknowledge.settle(true);
         }
     }
+
+    /// It could not be done now for a reason that lies not in the job (the store is away, the session ended): it comes
+    /// again, to anybody, and however often that happens nobody gives up on it.
+    pub fn release(mut self) {
+        if let Some(acknowledge) = self.acknowledge.take() {
+            acknowledge.release();
+        }
+    }
 }
 
 impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(acknowledge) = self.acknowledge.take() {
+            acknowledge.settle(false);
+        }
+    }
+}
+
+/// Jobs that the bus gave up on, each to one of those who take part on any node.
+#[async_trait]
+pub trait DeadLetters: Send + Debug {
+    /// The next one; `None` once the bus is closed. Cancel safe.
+    async fn next(&mut self) -> Option<DeadLetter>;
+}
+
+/// A job that nobody will get any more. Dropped without [`DeadLetter::ack`] it comes again.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// Where it waited, if that is still known.
+    pub queue: Option<Queue>,
+    /// What it was about, unless the message could not be read at all.
+    pub subject: Option<Subject>,
+    /// Why the bus gave up, for people.
+    pub reason: String,
+    acknowledge: Option<Box<dyn Acknowledge>>,
+}
+
+/// The document that a job is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    Execution(Id),
+    TriggerInstance(Id),
+}
+
+impl DeadLetter {
+    pub fn new(
+        queue: Option<Queue>,
+        subject: Option<Subject>,
+        reason: String,
+        acknowledge: Box<dyn Acknowledge>,
+    ) -> Self {
+        Self { queue, subject, reason, acknowledge: Some(acknowledge) }
+    }
+
+    /// What followed from it is durable.
+    pub fn ack(mut self) {
+        if let Some(acknowledge) = self.acknowledge.take() {
+            acknowledge.settle(true);
+        }
+    }
+}
+
+impl Drop for DeadLetter {
     fn drop(&mut self) {
         if let Some(acknowledge) = self.acknowledge.take() {
             acknowledge.settle(false);

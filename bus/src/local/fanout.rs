@@ -12,9 +12,10 @@ use parking_lot::{Mutex, RwLock};
 use crate::message::{Event, Topic};
 use crate::port::{Received, Subscription};
 
-/// Subscribers by topic.
+/// Subscribers of one process by topic. The heart of the in-process bus; adapters with a broker use it for what is
+/// heard in the same process.
 #[derive(Debug)]
-pub(super) struct Fanout {
+pub struct Fanout {
     buffer: usize,
     closed: AtomicBool,
     topics: [Subscribers; Topic::ALL.len()],
@@ -40,15 +41,17 @@ struct Waiting {
 }
 
 impl Fanout {
-    pub(super) fn new(buffer: usize) -> Self {
+    /// `buffer`: events that one subscriber may be behind before it loses the oldest.
+    pub fn new(buffer: usize) -> Self {
         Self { buffer, closed: AtomicBool::new(false), topics: Default::default() }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    pub(super) fn announce(&self, event: &Arc<Event>) {
+    /// To every current subscriber, at once.
+    pub fn announce(&self, event: &Arc<Event>) {
         let subscribers = &self.topics[event.topic() as usize];
         if subscribers.count.load(Ordering::Acquire) == 0 {
             return;
@@ -58,7 +61,7 @@ impl Fanout {
         }
     }
 
-    pub(super) fn subscribe(self: &Arc<Self>, topics: &[Topic]) -> LocalSubscription {
+    pub fn subscribe(self: &Arc<Self>, topics: &[Topic]) -> impl Subscription + use<> {
         let inbox = Arc::new(Inbox::default());
         let mut wanted = topics.to_vec();
         wanted.sort_unstable();
@@ -76,7 +79,20 @@ impl Fanout {
         LocalSubscription { fanout: Arc::clone(self), topics: wanted, inbox }
     }
 
-    pub(super) fn close(&self) {
+    /// Whether anybody listens to the topic.
+    pub fn is_heard(&self, topic: Topic) -> bool {
+        self.topics[topic as usize].count.load(Ordering::Acquire) > 0
+    }
+
+    /// Tells every subscriber of the topic that it lost this many events.
+    pub fn lose(&self, topic: Topic, lost: u64) {
+        for inbox in self.topics[topic as usize].list.read().iter() {
+            inbox.lose(lost);
+        }
+    }
+
+    /// Ends every subscription, after what it still has to yield.
+    pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for subscribers in &self.topics {
             let mut list = subscribers.list.write();
@@ -113,6 +129,16 @@ impl Inbox {
         }
     }
 
+    fn lose(&self, lost: u64) {
+        let mut waiting = self.0.lock();
+        waiting.lost += lost;
+        let waker = waiting.waker.take();
+        drop(waiting);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     fn close(&self) {
         let mut waiting = self.0.lock();
         waiting.closed = true;
@@ -126,7 +152,7 @@ impl Inbox {
 
 /// One subscriber's end.
 #[derive(Debug)]
-pub(super) struct LocalSubscription {
+struct LocalSubscription {
     fanout: Arc<Fanout>,
     topics: Vec<Topic>,
     inbox: Arc<Inbox>,

@@ -3,13 +3,14 @@
 mod fanout;
 mod queue;
 
+pub use fanout::Fanout;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::message::{Event, Job, Queue, Topic};
 use crate::port::{Bus, BusError, Consumer, Subscription};
-use fanout::Fanout;
 use queue::JobQueue;
 
 /// Bounds of a [`LocalBus`].

@@ -1,0 +1,70 @@
+//! How many messages wait in the broker's queues: asked seldom, answered often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::Channel;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::link::Link;
+
+/// An answer this old is good enough.
+const FRESH: Duration = Duration::from_millis(150);
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// The count of one queue.
+#[derive(Debug)]
+pub(crate) struct Count {
+    queue: String,
+    link: Link,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: Option<(Instant, usize)>,
+    channel: Option<(u64, Channel)>,
+}
+
+impl Count {
+    pub fn new(queue: String, link: Link) -> Self {
+        Self { queue, link, state: Mutex::default() }
+    }
+
+    /// Messages that wait there; those that were sent to consumers don't.
+    pub async fn get(&self) -> Result<usize, Arc<str>> {
+        // Callers that come at the same time share one question.
+        let mut state = self.state.lock().await;
+        if let Some((at, count)) = state.known
+            && at.elapsed() < FRESH
+        {
+            return Ok(count);
+        }
+        let live = self.link.now()?;
+        let asking = async {
+            let channel = match state.channel.take() {
+                Some((number, channel)) if number == live.number && channel.status().connected() => channel,
+                _ => live.connection.create_channel().await?,
+            };
+            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+            let queue = channel.queue_declare(self.queue.as_str().into(), passive, FieldTable::default()).await?;
+            Ok::<_, lapin::Error>((channel, queue.message_count()))
+        };
+        match timeout(LIMIT, asking).await {
+            Ok(Ok((channel, count))) => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                state.channel = Some((live.number, channel));
+                state.known = Some((Instant::now(), count));
+                Ok(count)
+            }
+            Ok(Err(error)) => {
+                live.redeclare();
+                Err(error.to_string().into())
+            }
+            Err(_) => Err("no answer".into()),
+        }
+    }
+}

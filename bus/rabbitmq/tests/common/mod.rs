@@ -1,0 +1,1 @@
+//! Buses on the shared broker or on one of a test's own.

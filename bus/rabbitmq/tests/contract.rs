@@ -1,0 +1,11 @@
+//! The contract suite against a real broker: local first, and every job through the broker.
+
+mod common;
+
+mod local_first {
+    bus::bus_contract!(async { crate::common::shared_bus(true).await });
+}
+
+mod through_the_broker {
+    bus::bus_contract!(async { crate::common::shared_bus(false).await });
+}
