@@ -8,9 +8,7 @@ use bus::{Consumer, Delivery};
 use futures::StreamExt;
 use lapin::Channel;
 use lapin::message::Delivery as Arrived;
-use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
-};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::FieldTable;
 use rand::Rng;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -78,8 +76,13 @@ enum Ended {
     Window,
 }
 
-/// Brings messages from the broker to the desk until `cancel`.
+/// Brings messages from the broker to the desk until `cancel`, which is when the consumer is gone or the bus closed.
 pub(crate) async fn feed(desk: Arc<Desk>, name: String, link: Link, cancel: CancellationToken) {
+    bring(&desk, &name, &link, &cancel).await;
+    desk.queue.left();
+}
+
+async fn bring(desk: &Desk, name: &str, link: &Link, cancel: &CancellationToken) {
     loop {
         let live = tokio::select! {
             () = cancel.cancelled() => return,
@@ -89,7 +92,7 @@ pub(crate) async fn feed(desk: Arc<Desk>, name: String, link: Link, cancel: Canc
             },
         };
         let ended = tokio::select! {
-            ended = attend(&desk, &name, &live, &cancel) => ended,
+            ended = attend(desk, name, &live, cancel) => ended,
             () = link.lost(&live) => Ok(Ended::Lost("the connection was lost".to_owned())),
         };
         // What lies there is dead: the broker delivers it again.

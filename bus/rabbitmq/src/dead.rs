@@ -97,7 +97,8 @@ impl Office {
         let subject = kind.zip(id).and_then(|(kind, id)| subject_of(&kind, &id));
         let death = properties.headers().as_ref().map(Death::of).unwrap_or_default();
         let queue = death.queue.as_deref().and_then(|name| self.topology.queue_of(name));
-        metrics::counter!("squall_bus_dead_letters_total", "queue" => queue.map_or("?", bus::Queue::as_str)).increment(1);
+        metrics::counter!("squall_bus_dead_letters_total", "queue" => queue.map_or("?", bus::Queue::as_str))
+            .increment(1);
         let pending = Pending { settler: self.settler.clone(), acker: arrived.acker, channel };
         DeadLetter::new(queue, subject, death.reason(), Box::new(pending))
     }

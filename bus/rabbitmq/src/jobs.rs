@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bus::{BusError, Job, Queue};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::desk::Desk;
@@ -20,6 +20,8 @@ pub(crate) struct JobQueue {
     state: Mutex<State>,
     /// Told once for each job that comes in; a consumer looks before it waits.
     pub ready: Notify,
+    /// Consumers that are gone and still have messages to give back.
+    leaving: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +47,13 @@ impl Waiting {
 
 impl JobQueue {
     pub fn new(queue: Queue, capacity: usize) -> Self {
-        Self { queue, capacity: capacity.max(1), state: Mutex::default(), ready: Notify::new() }
+        Self {
+            queue,
+            capacity: capacity.max(1),
+            state: Mutex::default(),
+            ready: Notify::new(),
+            leaving: watch::Sender::new(0),
+        }
     }
 
     /// Takes the job if a consumer of this process has room for it; otherwise gives it back.
@@ -138,8 +146,20 @@ impl JobQueue {
     pub fn leave(&self, desk: &Arc<Desk>) {
         let desk = Arc::downgrade(desk);
         self.state.lock().consumers.retain(|consumer| !consumer.ptr_eq(&desk));
+        self.leaving.send_modify(|leaving| *leaving += 1);
         // It may have been woken for a job that it will not take.
         self.ready.notify_one();
+    }
+
+    /// One of those that are gone gave back everything.
+    pub fn left(&self) {
+        self.leaving.send_modify(|leaving| *leaving = leaving.saturating_sub(1));
+    }
+
+    /// Returns once nobody is leaving.
+    pub async fn settled(&self) {
+        // The sender is here, so that waiting can't fail.
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving == 0).await;
     }
 
     pub fn is_closed(&self) -> bool {

@@ -276,9 +276,13 @@ impl Bus for RabbitBus {
 
     async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Box<dyn Consumer>, BusError> {
         let inner = &*self.0;
-        // What a consumer before this one gave back comes first.
-        let _ = timeout(CHECK, inner.settler.flush()).await;
         let jobs = self.lane(queue).jobs.clone();
+        // What a consumer before this one gave back comes first, if it doesn't take long.
+        let before = async {
+            jobs.settled().await;
+            inner.settler.flush().await;
+        };
+        let _ = timeout(CHECK, before).await;
         let desk = Arc::new(Desk::new(jobs.clone(), inner.settler.clone(), prefetch));
         jobs.join(&desk)?;
         let feeding = inner.users.child_token();

@@ -205,11 +205,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         assert_eq!(RabbitOptions::new(Vec::new(), "c", "n").brokers().unwrap_err(), OptionsError::NoUrl);
-        for url in ["secret", "http://u:secret@h", "amqp:secret", "amqp://u:secret@h:99999/", "amqp://u:secret@h?heartbeat=x"] {
+        for url in
+            ["secret", "http://u:secret@h", "amqp:secret", "amqp://u:secret@h:99999/", "amqp://u:secret@h?heartbeat=x"]
+        {
             let error = options(url).brokers().unwrap_err().to_string();
             assert!(error.starts_with("URL 1 of") && !error.contains("secret"), "{error}");
         }
-        assert_eq!(RabbitOptions::new(vec!["amqp://h".into()], "a b", "n").brokers().unwrap_err(), OptionsError::Cluster);
+        assert_eq!(
+            RabbitOptions::new(vec!["amqp://h".into()], "a b", "n").brokers().unwrap_err(),
+            OptionsError::Cluster
+        );
     }
 
     #[test]

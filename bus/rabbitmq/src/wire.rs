@@ -173,7 +173,7 @@ pub(crate) fn decode_event(raw: &RawValue) -> Result<Event, WireError> {
 #[cfg(test)]
 mod tests {
     use bus::Change;
-    use model::{TriggerInstance, Timestamp};
+    use model::{Timestamp, TriggerInstance};
     use serde_json::json;
 
     use super::*;
@@ -194,7 +194,10 @@ mod tests {
     fn jobs_survive() {
         let job = Job::Execution { id: id(), hint: None };
         let bytes = encode_job(&job, 10).unwrap();
-        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), format!(r#"{{"v":1,"kind":"execution","id":"{}"}}"#, id()));
+        assert_eq!(
+            String::from_utf8(bytes.clone()).unwrap(),
+            format!(r#"{{"v":1,"kind":"execution","id":"{}"}}"#, id())
+        );
         assert!(matches!(decode_job(&bytes).unwrap(), Job::Execution { id: which, hint: None } if which == id()));
         let job = Job::TriggerInstance { id: id(), hint: Some(instance()) };
         let Job::TriggerInstance { hint: Some(hint), .. } = decode_job(&encode_job(&job, 64 * 1024).unwrap()).unwrap()

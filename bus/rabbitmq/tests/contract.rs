@@ -3,9 +3,9 @@
 mod common;
 
 mod local_first {
-    bus::bus_contract!(async { crate::common::shared_bus(true).await });
+    bus::bus_contract!(optional async { crate::common::TestBus::shared(true).await });
 }
 
 mod through_the_broker {
-    bus::bus_contract!(async { crate::common::shared_bus(false).await });
+    bus::bus_contract!(optional async { crate::common::TestBus::shared(false).await });
 }
