@@ -65,6 +65,8 @@ pub struct PythonOptions {
     pub memory_limit: Option<u64>,
     /// Whether to use warm interpreters at all.
     pub warm: bool,
+    /// Modules of the SDK and the standard library that warm interpreters import at their start.
+    pub preload: Vec<String>,
 }
 
 impl Default for PythonOptions {
@@ -78,6 +80,7 @@ impl Default for PythonOptions {
             zygote_idle: Duration::from_secs(600),
             memory_limit: None,
             warm: true,
+            preload: Vec::new(),
         }
     }
 }

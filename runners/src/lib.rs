@@ -12,6 +12,7 @@
 //! | [`process`] | sessions of processes: start, watch, bound, end |
 //! | [`shell`] | arguments, sudo and results that the shell runners share |
 //! | [`python_script`] | the Python host: warm interpreters that fork |
+//! | [`sensors`] | the sensor container: another role |
 //! | [`sdk`] | the embedded Python package |
 //! | [`host`] | options and what all runs of the node share |
 
@@ -28,9 +29,11 @@ pub mod python_script;
 pub mod registry;
 pub mod runner;
 pub mod sdk;
+pub mod sensors;
 pub mod shell;
 pub mod stop;
 pub mod unavailable;
 
 pub use host::{PythonOptions, RunnerOptions};
 pub use pool::RunnerPool;
+pub use sensors::{SensorContainer, SensorOptions, SensorStates};

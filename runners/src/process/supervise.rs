@@ -75,6 +75,11 @@ impl Pipes {
         };
         Ok((pipes, theirs_out.into(), theirs_err.into()))
     }
+
+    /// stdout and stderr.
+    pub fn into_parts(self) -> (pipe::Receiver, pipe::Receiver) {
+        (self.stdout, self.stderr)
+    }
 }
 
 /// What came of a run.

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use domain::Services;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
@@ -57,8 +58,17 @@ impl PythonHost {
 
     /// The interpreter for the run's pack.
     pub async fn interpreter(&self, run: &Run<'_>, pack_directory: &Path) -> Result<Interpreter, Failure> {
-        let base_path = &run.services.settings.base_path;
-        let virtualenv = interpreter::virtualenv(base_path, &run.action.pack, pack_directory).await?;
+        self.interpreter_of(run.services, &run.action.pack, pack_directory).await
+    }
+
+    /// The interpreter for a pack.
+    pub async fn interpreter_of(
+        &self,
+        services: &Services,
+        pack: &str,
+        pack_directory: &Path,
+    ) -> Result<Interpreter, Failure> {
+        let virtualenv = interpreter::virtualenv(&services.settings.base_path, pack, pack_directory).await?;
         let executable = match &virtualenv {
             Some(directory) => directory.join("bin/python"),
             None => self.own().await?,
@@ -90,6 +100,11 @@ impl PythonHost {
         {
             return Ok(started);
         }
+        self.start_fresh(executable)
+    }
+
+    /// A fresh interpreter.
+    pub fn start_fresh(&self, executable: &Path) -> Result<Started, Failure> {
         let (pipes, control, [stdout, stderr, theirs]) = channels()?;
         let mut command = command(executable, &self.options.sdk_path, "once", own_environment());
         command.descriptors = vec![(stdout, 1), (stderr, 2), (theirs, 3)];
@@ -123,7 +138,7 @@ impl PythonHost {
             return None;
         }
         self.make_room(executable);
-        match Zygote::start(executable, &self.options.sdk_path, own_environment()).await {
+        match Zygote::start(executable, &self.options.sdk_path, &self.options.preload, own_environment()).await {
             Ok(zygote) => {
                 slot.zygote = Some(zygote.clone());
                 slot.not_before = None;

@@ -76,10 +76,16 @@ pub fn command(executable: &Path, sdk: &Path, mode: &str, environment: Environme
 
 impl Zygote {
     /// Starts one and waits until it is ready.
-    pub async fn start(executable: &Path, sdk: &Path, environment: Environment) -> io::Result<Arc<Self>> {
+    pub async fn start(
+        executable: &Path,
+        sdk: &Path,
+        preload: &[String],
+        environment: Environment,
+    ) -> io::Result<Arc<Self>> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let mut command = command(executable, sdk, "zygote", environment);
+        command.args.extend_from_slice(preload);
         let null: OwnedFd = std::fs::OpenOptions::new().write(true).open("/dev/null")?.into();
         // Its complaints go to the node's log.
         let stderr: OwnedFd = std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned()?;

@@ -9,7 +9,7 @@ import traceback
 from st2common.runners.base_action import Action
 from st2common.runners.utils import get_logger_for_python_runner_action
 
-__all__ = ["load", "LoadError"]
+__all__ = ["load", "import_file", "load_text", "LoadError"]
 
 
 class LoadError(Exception):
@@ -89,10 +89,10 @@ def load(request):
 
 
 def _find_class(path):
-    module = _import(path)
+    module = import_file(path, "action")
     found = [name for name, member in vars(module).items() if _is_action(member, module)]
     if not found:
-        raise LoadError(_text(path, 'Found no classes in plugin file "%s" matching requirements.' % path))
+        raise LoadError(load_text("action", path, 'Found no classes in plugin file "%s" matching requirements.' % path))
     return getattr(module, min(found))
 
 
@@ -106,11 +106,12 @@ def _is_action(member, module):
     )
 
 
-def _import(path):
+def import_file(path, what):
+    """The module in the file; `what` is what it should hold."""
     name = os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise LoadError(_text(path, "it is not a Python file"))
+        raise LoadError(load_text(what, path, "it is not a Python file"))
     module = importlib.util.module_from_spec(spec)
     # A file named like a module of the standard library must not take that module's place for other importers.
     taken = name in sys.modules
@@ -124,7 +125,7 @@ def _import(path):
         while entry is not None and not _is_within(entry, path):
             entry = entry.tb_next
         trace = "".join(traceback.format_exception(type(error), error, entry))
-        raise LoadError(_text(path, str(error), trace, type(error).__name__)) from error
+        raise LoadError(load_text(what, path, str(error), trace, type(error).__name__)) from error
     return module
 
 
@@ -132,9 +133,10 @@ def _is_within(entry, path):
     return os.path.abspath(entry.tb_frame.f_code.co_filename) == os.path.abspath(path)
 
 
-def _text(path, reason, trace="", kind=None):
+def load_text(what, path, reason, trace="", kind=None):
+    """Why the file can't be used."""
     head = (
-        'Failed to load action class from file "%s" (action file most likely doesn\'t exist or contains invalid '
-        "syntax): %s" % (path, reason)
+        'Failed to load %s class from file "%s" (%s file most likely doesn\'t exist or contains invalid '
+        "syntax): %s" % (what, path, what, reason)
     )
     return "%s%s%s\n" % (trace, kind + ": " if kind else "", head)

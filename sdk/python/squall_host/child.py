@@ -8,7 +8,8 @@ The control socket carries frames of 8 bytes of length (little-endian) and JSON.
     path        what comes first on sys.path, in order
     limits      {"nofile": n, "as": bytes, …}: soft and hard limits
 
-The answer is `{"result": …, "status": true|false|null}`, or none if the action failed.
+With `"kind": "sensor"` the rest of the conversation is that of `sensor`; of the above it has only `file_path`, `pack`,
+`log_level`, `env`, `path` and `limits`. Else the answer is `{"result": …, "status": true|false|null}`, or none if the action failed.
 """
 
 import atexit
@@ -36,14 +37,26 @@ def run(control, leave=True):
     try:
         request = json.loads(_read_frame(control))
         _prepare(request)
+        if request.get("kind") == "sensor":
+            return _run_sensor(request, control, leave)
         answer, code = _run_action(request)
         if answer is not None:
             _write_frame(control, answer)
     except SystemExit as stop:
-        code = _exit_code(stop)
+        code = exit_code(stop)
     except BaseException as error:
         print_exception(error)
     code = _finish(code)
+    if leave:
+        os._exit(code)
+    return code
+
+
+def _run_sensor(request, control, leave):
+    # Most runs are actions; a warm interpreter for sensors has it imported already.
+    from squall_host import sensor
+
+    code = sensor.run(request, control)
     if leave:
         os._exit(code)
     return code
@@ -98,7 +111,8 @@ def _finish(code):
     return code
 
 
-def _exit_code(stop):
+def exit_code(stop):
+    """What the interpreter exits with for a SystemExit."""
     if stop.code is None:
         return 0
     if isinstance(stop.code, int):

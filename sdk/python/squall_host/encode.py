@@ -7,7 +7,7 @@ tuple have a form. Anything else makes the whole value unserialisable, and text 
 import json
 import sys
 
-__all__ = ["answer", "InvalidStatus"]
+__all__ = ["answer", "dump", "plain", "InvalidStatus", "Unserialisable"]
 
 _SCALARS = (str, bool, type(None))
 # Upstream takes 254 levels; the node reads 128 of JSON, with those around the result.
@@ -35,7 +35,7 @@ def answer(output):
                 % (status,)
             )
     try:
-        return _dump({"result": plain(value), "status": status})
+        return dump({"result": plain(value), "status": status})
     except (Unserialisable, UnicodeEncodeError):
         pass
     if status is None:
@@ -44,10 +44,11 @@ def answer(output):
     else:
         value = str(value)
     value = value.encode("utf-8", "replace").decode("utf-8")
-    return _dump({"result": value, "status": status})
+    return dump({"result": value, "status": status})
 
 
-def _dump(document):
+def dump(document):
+    """JSON in UTF-8, as short as it gets."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 

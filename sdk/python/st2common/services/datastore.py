@@ -48,7 +48,7 @@ class ActionDatastoreService:
         self._pack_name = pack_name
         self._class_name = class_name
         self._api_url = api_url or os.environ.get("ST2_ACTION_API_URL", "http://127.0.0.1:9101/v1")
-        self._token = auth_token or os.environ.get("ST2_ACTION_AUTH_TOKEN")
+        self._token = auth_token
 
     def get_user_info(self):
         """Who the action acts as."""
@@ -99,7 +99,10 @@ class ActionDatastoreService:
         """StackStorm's own client, if it is installed where the action runs."""
         from st2client.client import Client
 
-        return Client(api_url=self._api_url, token=self._token)
+        return Client(api_url=self._api_url, token=self._auth_token())
+
+    def _auth_token(self):
+        return self._token or os.environ.get("ST2_ACTION_AUTH_TOKEN")
 
     @staticmethod
     def _check_scope(scope):
@@ -134,8 +137,9 @@ class ActionDatastoreService:
         if given:
             target += "?" + urlencode(given)
         headers = {"Accept": "application/json"}
-        if self._token:
-            headers["X-Auth-Token"] = self._token
+        token = self._auth_token()
+        if token:
+            headers["X-Auth-Token"] = token
         data = None
         if body is not None:
             data = json.dumps(body).encode("utf-8")

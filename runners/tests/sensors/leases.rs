@@ -1,0 +1,115 @@
+//! What keeps a sensor from having two owners.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use runners::sensors::SensorState;
+use serde_json::json;
+
+use crate::bed::{Bed, LONG, exists};
+
+/// Sends an event every 10 ms, and does not mind SIGTERM.
+const STUBBORN: &str = "
+import signal
+class Stubborn(Rest, Sensor):
+    def setup(self): signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def run(self):
+        while True:
+            self.send(pid=os.getpid())
+            time.sleep(0.01)
+";
+
+async fn stubborn(adjust: impl FnOnce(&mut runners::SensorOptions)) -> Option<Bed> {
+    let bed = Bed::with(|store| store, adjust).await?;
+    bed.add_sensor("Stubborn", STUBBORN, json!({})).await;
+    Some(bed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_is_gone_before_its_lease_ends_even_if_it_was_stopped() {
+    let Some(bed) = stubborn(|_| {}).await else { return };
+    for (epoch, pause) in [(1, false), (2, true)] {
+        bed.own("p.Stubborn", epoch, LONG);
+        let pid = bed.running("p.Stubborn").await.pid.unwrap();
+        bed.events(1).await;
+        if pause {
+            killpg(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        }
+        let until = Instant::now() + Duration::from_millis(800);
+        bed.own("p.Stubborn", epoch, Duration::from_millis(800));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(exists(pid), "the lease lasts");
+        bed.gone(pid).await;
+        assert!(Instant::now() < until, "late by {:?}", until.elapsed());
+        let status = bed.status("p.Stubborn", "it waits", |status| status.state == SensorState::Idle).await;
+        assert_eq!((status.pid, status.restarts), (None, 0));
+        assert!(bed.released.lock().len() < usize::try_from(epoch).unwrap(), "the lease is still this node's");
+        // Renewed at last: it starts again under the same epoch.
+        bed.own("p.Stubborn", epoch, LONG);
+        assert_ne!(bed.running("p.Stubborn").await.pid, Some(pid));
+        bed.disown("p.Stubborn");
+        bed.until("released", async || (bed.released.lock().len() as u64 == epoch).then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_reach_the_process() {
+    let Some(bed) = stubborn(|_| {}).await else { return };
+    bed.own("p.Stubborn", 1, Duration::from_millis(1500));
+    let mut pid = None;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bed.own("p.Stubborn", 1, Duration::from_millis(1500));
+        let now = bed.states.get("p.Stubborn").and_then(|status| status.pid);
+        assert!(pid.is_none() || pid == now, "the process was replaced");
+        pid = pid.or(now);
+    }
+    assert!(pid.is_some());
+    assert_eq!(bed.running("p.Stubborn").await.restarts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sensor_given_up_ends_and_is_then_released() {
+    let Some(bed) = stubborn(|_| {}).await else { return };
+    bed.own("p.Stubborn", 4, LONG);
+    let pid = bed.running("p.Stubborn").await.pid.unwrap();
+    bed.disown("p.Stubborn");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(exists(pid) && bed.released.lock().is_empty(), "it has its time to end");
+    bed.until("released", async || (!bed.released.lock().is_empty()).then_some(())).await;
+    assert!(!exists(pid));
+    assert_eq!(*bed.released.lock(), [("p.Stubborn".to_owned(), 4)]);
+    assert_eq!(bed.states.get("p.Stubborn"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_of_the_past_is_refused_and_ends() {
+    let Some(bed) = stubborn(|_| {}).await else { return };
+    bed.own("p.Stubborn", 5, LONG);
+    let pid = bed.running("p.Stubborn").await.pid.unwrap();
+    bed.events(1).await;
+    bed.depose("p.Stubborn", 6).await;
+    let stored = bed.payloads("p.event").await.len();
+    bed.gone(pid).await;
+    let status = bed.status("p.Stubborn", "deposed", |status| status.state == SensorState::Deposed).await;
+    assert_eq!(status.pid, None);
+    assert_eq!(bed.payloads("p.event").await.len(), stored, "no event of the old owner was taken");
+    // It does not start again under that epoch, and does under a newer one.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bed.states.get("p.Stubborn").unwrap().state, SensorState::Deposed);
+    bed.own("p.Stubborn", 7, LONG);
+    assert_eq!(bed.status("p.Stubborn", "it runs", |s| s.state == SensorState::Running).await.epoch, 7);
+    assert_eq!(*bed.released.lock(), [("p.Stubborn".to_owned(), 5)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_raises_the_fence_before_the_process_runs() {
+    let Some(bed) = stubborn(|_| {}).await else { return };
+    bed.depose("p.Stubborn", 9).await;
+    bed.own("p.Stubborn", 8, LONG);
+    let status = bed.status("p.Stubborn", "refused", |status| status.state == SensorState::Deposed).await;
+    assert_eq!((status.pid, status.restarts), (None, 0));
+    assert!(bed.payloads("p.event").await.is_empty());
+}
