@@ -323,12 +323,19 @@ impl Run<'_> {
     async fn rule(&self, content: &Object) -> Result<(), ContentError> {
         let services = self.services;
         let input = checks::rule(content, self.pack_name())?;
-        let old = services.store.first::<Rule>(&by_name(&input.pack, &input.name)).await?;
-        match old {
-            Some(old) => rules::replace(services, old.id, input).await?,
-            None => rules::create(services, input).await?,
-        };
-        Ok(())
+        loop {
+            let query = by_name(&input.pack, &input.name);
+            let done = match services.store.first::<Rule>(&query).await? {
+                Some(old) => rules::replace(services, old.id, input.clone()).await,
+                None => rules::create(services, input.clone()).await,
+            };
+            match done {
+                Ok(_) => return Ok(()),
+                // Another registration was first.
+                Err(DomainError::Conflict { .. }) if services.store.first::<Rule>(&query).await?.is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     async fn config(&self, content: &Object, path: &str) -> Result<(), ContentError> {

@@ -100,6 +100,37 @@ async fn registering_again_writes_nothing() {
     assert_eq!(bench.services.store.search::<Trigger>(&Query::all()).await.unwrap(), triggers);
 }
 
+/// Three nodes of a cluster start at the same moment, each with directories and caches of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nodes_that_start_together_register_the_same_packs() {
+    let first = Bench::new().await;
+    let mut starts = tokio::task::JoinSet::new();
+    let mut dirs = Vec::new();
+    for _ in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let options = BootstrapOptions { data_dir: dir.path().to_owned(), ..first.options() };
+        dirs.push(dir);
+        let services = Services::new(
+            first.services.store.clone(),
+            Arc::new(LocalBus::default()),
+            first.services.coordinator.clone(),
+            Arc::new(SystemClock),
+            first.services.settings.clone(),
+            None,
+        );
+        starts.spawn(async move { bootstrap(&services, &options).await });
+    }
+    for start in starts.join_all().await {
+        start.unwrap();
+    }
+    let together: Vec<_> = first.services.store.search::<Action>(&Query::all()).await.unwrap();
+    let alone = Bench::bootstrapped().await.services.store.search::<Action>(&Query::all()).await.unwrap();
+    let refs = |actions: &[model::Versioned<Action>]| -> std::collections::BTreeSet<String> {
+        actions.iter().map(|action| action.reference.clone()).collect()
+    };
+    assert_eq!((together.len(), refs(&together)), (alone.len(), refs(&alone)));
+}
+
 #[tokio::test]
 async fn system_packs_are_as_recorded() {
     let Some(shared) = shared() else { return };

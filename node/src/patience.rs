@@ -99,7 +99,7 @@ where
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn attempts_go_on_until_the_server_is_there() {
         let board = Board::new(&["store"]);
         let mut attempts = 0;
@@ -107,10 +107,10 @@ mod tests {
             attempts += 1;
             let shown = board.0.lock().first().map(|line| line.detail.clone());
             assert_eq!(shown.as_deref(), Some(if attempts == 1 { "connecting" } else { "refused" }));
-            let done = if attempts < 20 { Err(Failure::Away(anyhow::anyhow!("refused"))) } else { Ok(attempts) };
+            let done = if attempts < 3 { Err(Failure::Away(anyhow::anyhow!("refused"))) } else { Ok(attempts) };
             async move { done }
         });
-        assert_eq!(opened.await.unwrap(), 20);
+        assert_eq!(opened.await.unwrap(), 3);
         let lines = board.check().await;
         assert!(lines.first().is_some_and(|line| line.ready) && !lines.iter().all(|line| line.ready));
         let fatal = until(&board, "store", || async { Err::<(), _>(Failure::Fatal(anyhow::anyhow!("damaged"))) });

@@ -110,15 +110,18 @@ impl Run<'_> {
     /// The directory of the action's pack, absolute.
     pub async fn pack_directory(&self) -> Result<PathBuf, Failure> {
         let pack = &self.action.pack;
-        let found = self.services.catalog.pack(pack).await.map_err(domain::DomainError::from)?;
-        if let Some(path) = found.and_then(|pack| pack.path.clone()) {
-            return Ok(std::path::absolute(path)?);
-        }
         let candidates = self.services.settings.pack_dirs.iter().map(|directory| directory.join(pack));
         for candidate in candidates {
             if tokio::fs::try_exists(&candidate).await.unwrap_or(false) {
                 return Ok(std::path::absolute(candidate)?);
             }
+        }
+        // The row tells where the pack lay on the node that registered it, which may be another.
+        let found = self.services.catalog.pack(pack).await.map_err(domain::DomainError::from)?;
+        if let Some(path) = found.and_then(|pack| pack.path.clone())
+            && tokio::fs::try_exists(&path).await.unwrap_or(false)
+        {
+            return Ok(std::path::absolute(path)?);
         }
         Err(Failure::new(format!("the directory of pack \"{pack}\" is not on this node")))
     }
