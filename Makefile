@@ -6,7 +6,7 @@ CARGO ?= cargo
 # Data directory of `make run`.
 DATA_DIR ?= $(HOME)/.local/share/squall
 
-.PHONY: help deps build run test bench lint fix
+.PHONY: help deps build run cluster cluster-down test bench lint fix
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,6 +19,14 @@ build: deps ## Build the release binaries
 
 run: build ## Start a single box and watch a timer rule's executions; Ctrl-C stops it
 	@exec "$(CARGO_TARGET_DIR)/release/squall" dev --demo --log-level warn --data-dir "$(DATA_DIR)"
+
+cluster: ## Start three nodes, their servers and a load balancer on this machine, to try
+	@scripts/deps.sh cluster
+	$(CARGO) build --release --locked -p node -p cli -p servers
+	@scripts/cluster.sh up
+
+cluster-down: ## Stop what `make cluster` started
+	@scripts/cluster.sh down
 
 test: ## Run everything that must pass: format, lints, unit and end-to-end tests
 	@scripts/deps.sh test

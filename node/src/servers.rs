@@ -1,10 +1,12 @@
 //! The ports' adapters by configuration: embedded ones, or clients of servers that may be away for a while.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use bus::Bus;
 use bus::local::{LocalBus, LocalBusOptions};
+use bus_rabbitmq::{Credentials, RabbitBus, RabbitOptions, TlsOptions};
 use coordinator::{Coordinator, LocalCoordinator};
 use store::Store;
 use store::sqlite::{SqliteOptions, SqliteStore};
@@ -13,6 +15,9 @@ use crate::config::{Config, CoordinatorBackend};
 use crate::data_dir::DataDir;
 use crate::membership::Membership;
 use crate::patience::{Board, Failure, until};
+
+/// How long one attempt of the start waits for a server.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A store, and how it ends.
 #[derive(Debug, Clone)]
@@ -53,29 +58,58 @@ impl OpenStore {
 #[derive(Debug, Clone)]
 pub enum OpenBus {
     Embedded(Arc<LocalBus>),
+    Rabbit(Arc<RabbitBus>),
 }
 
 impl OpenBus {
-    pub async fn open(config: &Config, _name: &str, board: &Board) -> Result<Self> {
-        until(board, "bus", || async {
-            if config.bus.is_embedded() {
-                return Ok(Self::Embedded(Arc::new(LocalBus::new(LocalBusOptions::default()))));
-            }
-            Err(Failure::Fatal(anyhow!("key `bus.urls`: not served yet")))
-        })
-        .await
+    pub async fn open(config: &Config, name: &str, board: &Board) -> Result<Self> {
+        if config.bus.is_embedded() {
+            board.set("bus", Ok(()));
+            return Ok(Self::Embedded(Arc::new(LocalBus::new(LocalBusOptions::default()))));
+        }
+        // Reconnects by itself; the start only waits for the first time that it works.
+        let bus = Arc::new(RabbitBus::open(rabbit_options(config, name)?).context("section [bus]")?);
+        until(board, "bus", || async { bus.ready(PATIENCE).await.map_err(|error| Failure::Away(anyhow!("{error}"))) })
+            .await?;
+        Ok(Self::Rabbit(bus))
     }
 
     pub fn port(&self) -> Arc<dyn Bus> {
         match self {
             Self::Embedded(bus) => bus.clone(),
+            Self::Rabbit(bus) => bus.clone(),
         }
     }
 
     pub async fn close(&self) {
         match self {
             Self::Embedded(bus) => bus.close(),
+            Self::Rabbit(bus) => bus.close().await,
         }
+    }
+}
+
+fn rabbit_options(config: &Config, name: &str) -> Result<RabbitOptions> {
+    let bus = &config.bus;
+    let urls = bus.server_urls()?.iter().map(|url| url.reveal().to_owned()).collect();
+    let mut options = RabbitOptions::new(urls, &config.cluster.name, name);
+    options.credentials = credentials("bus", bus.username.as_ref(), bus.secret()?)?
+        .map(|(user, password)| Credentials { user, password });
+    options.tls = TlsOptions {
+        ca: bus.tls.ca_file.clone(),
+        certificate: bus.tls.cert_file.clone(),
+        key: bus.tls.key_file.clone(),
+    };
+    Ok(options)
+}
+
+/// User and password, when they aren't part of the URL.
+fn credentials(section: &str, username: Option<&String>, password: Option<String>) -> Result<Option<(String, String)>> {
+    match (username, password) {
+        (Some(user), Some(password)) => Ok(Some((user.clone(), password))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(anyhow!("key `{section}.password`: missing beside `{section}.username`")),
+        (None, Some(_)) => Err(anyhow!("key `{section}.username`: missing beside the password")),
     }
 }
 
