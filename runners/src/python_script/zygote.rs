@@ -29,6 +29,9 @@ const START: Duration = Duration::from_secs(20);
 /// How long an interpreter may take to end once its socket is closed.
 const END: Duration = Duration::from_secs(5);
 
+/// How long it may take to tell how a run ended that has ended.
+const TELL: Duration = Duration::from_secs(2);
+
 const ANSWER_BYTES: usize = 13;
 
 /// What a run waits for.
@@ -249,13 +252,18 @@ impl Process for Forked {
             return Ok(exit);
         }
         if let Some(ended) = self.ended.as_mut() {
-            match ended.await {
-                Ok(status) => {
-                    self.ended = None;
-                    return Ok(*self.exit.insert(Exit::from_wait_status(status)));
-                }
-                // The zygote is gone; the run is not, and goes on as an orphan.
-                Err(_) => self.ended = None,
+            // A zygote that hangs must not keep us from seeing that the run is over.
+            let told = match &self.handle {
+                None => ended.await.ok(),
+                Some(handle) => tokio::select! {
+                    biased;
+                    told = &mut *ended => told.ok(),
+                    _ = handle.ended() => tokio::time::timeout(TELL, ended).await.ok().and_then(Result::ok),
+                },
+            };
+            self.ended = None;
+            if let Some(status) = told {
+                return Ok(*self.exit.insert(Exit::from_wait_status(status)));
             }
         }
         if let Some(handle) = &self.handle {

@@ -18,22 +18,26 @@ struct Mark {
 
 /// Files of a sensor, as they were when it had read them.
 #[derive(Debug, Clone, Default)]
-pub struct Files(BTreeMap<PathBuf, Mark>);
+pub struct Files {
+    marks: BTreeMap<PathBuf, Mark>,
+    /// In which round (see [`super::known::Known`]) they were looked at last.
+    pub round: u64,
+}
 
 impl Files {
     /// Reads those that are new. Blocks.
     pub fn add(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
-            if self.0.len() >= MAX_FILES {
+            if self.marks.len() >= MAX_FILES {
                 return;
             }
-            self.0.entry(path).or_insert_with_key(|path| Mark { times: times(path), content: content(path) });
+            self.marks.entry(path).or_insert_with_key(|path| Mark { times: times(path), content: content(path) });
         }
     }
 
     /// Whether one of them has another content now. Blocks.
     pub fn have_changed(&mut self) -> Option<PathBuf> {
-        for (path, mark) in &mut self.0 {
+        for (path, mark) in &mut self.marks {
             let times = times(path);
             if times == mark.times {
                 continue;

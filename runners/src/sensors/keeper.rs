@@ -364,7 +364,7 @@ impl Keeper {
                 return Order::Change;
             }
             if let Some(files) = files.as_deref_mut()
-                && let Some(path) = changed_file(files).await
+                && let Some(path) = changed_file(files, current.round).await
             {
                 tracing::info!(sensor = self.reference, file = %path.display(), "the sensor's code changed");
                 return Order::Change;
@@ -473,7 +473,11 @@ async fn add_files(mut files: Files, paths: Vec<std::path::PathBuf>) -> Files {
     added.await.unwrap_or_default()
 }
 
-async fn changed_file(files: &mut Files) -> Option<std::path::PathBuf> {
+/// Looks once in each round.
+async fn changed_file(files: &mut Files, round: u64) -> Option<std::path::PathBuf> {
+    if files.round == round {
+        return None;
+    }
     // A copy, so that nothing is lost when this is canceled.
     let mut looked_at = files.clone();
     let look = tokio::task::spawn_blocking(move || {
@@ -482,6 +486,7 @@ async fn changed_file(files: &mut Files) -> Option<std::path::PathBuf> {
     });
     let (looked_at, changed) = look.await.ok()?;
     *files = looked_at;
+    files.round = round;
     changed
 }
 

@@ -212,7 +212,6 @@ async fn a_sensor_in_any_language_speaks_the_protocol() {
     let Some(bed) = Bed::new().await else { return };
     let path = bed.pack("p").join("sensors/plain.sh");
     let script = r#"#!/bin/bash
-exec 4<>"/proc/self/fd/$SQUALL_SENSOR_FD" 2>/dev/null || true
 read -r start <&$SQUALL_SENSOR_FD
 [[ $start == '{"type":"start"'* ]] || exit 3
 echo '{"type":"ready"}' >&$SQUALL_SENSOR_FD
