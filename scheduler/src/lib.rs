@@ -12,11 +12,12 @@
 //! The first, second and fourth run on every node and compete for jobs; the others are cluster duties and work only
 //! while their lease is valid (DESIGN §2 rule 5). Each role is built with [`domain::Services`] and its part of
 //! [`SchedulerSettings`], and runs until its token is canceled. What decides is pure and in modules of its own
-//! (`gate`, `decider`, `verdict`); the roles are shells around it.
+//! (`seek`, `decider`, `verdict`); the roles are shells around it.
 
 mod duty;
 mod garbage;
 mod instances;
+mod permits;
 mod postrun;
 mod queue;
 mod recovery;

@@ -48,7 +48,8 @@ pub struct ScheduleSettings {
     pub refill_below: usize,
     /// How often the run queue's length is looked at while there is a backlog in the store.
     pub refill_interval: Duration,
-    /// Recovery looks at an execution that a policy holds after this long.
+    /// Recovery looks at an execution that a policy holds after this long, in case that all else failed; that writes to
+    /// it once.
     pub policy_recheck: Duration,
 }
 
@@ -61,7 +62,7 @@ impl Default for ScheduleSettings {
             refill_page: 1_000,
             refill_below: 1_000,
             refill_interval: Duration::from_millis(20),
-            policy_recheck: Duration::from_secs(60),
+            policy_recheck: Duration::from_secs(600),
         }
     }
 }

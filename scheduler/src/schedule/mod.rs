@@ -1,13 +1,19 @@
 //! From requested to the run queue: delays, concurrency policies, and refilling after a queue was full
 //! (spec/scheduling.md §3 – §5).
 //!
-//! An execution that nothing holds back is passed on without a write. One task decides about all of them, so the
-//! gate's counts need no lock; its slow steps (writes) run beside it and come back as [`Done`].
+//! An execution that nothing holds back is passed on without a write. One task decides about all of them; its slow
+//! steps (calls of the coordinator, writes) run beside it and come back as [`Done`](work::Done).
+//!
+//! An execution that policies limit seeks its permits ([`seek`]): the coordinator says who goes next, over all nodes,
+//! and the commit that puts the permits into the store lets it go on. Whichever node hears of a grant may take that
+//! step; the one that asked does it at once, another if that one doesn't ([`orphans`]).
 
 mod delays;
-mod gate;
 mod limits;
+mod orphans;
+mod policy;
 mod refill;
+mod seek;
 mod work;
 
 use std::sync::Arc;
@@ -19,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::queue::consume;
 use crate::settings::ScheduleSettings;
 use work::Work;
+
+pub(crate) use limits::threshold_of;
 
 /// The execution scheduler; any number of nodes run one.
 #[derive(Debug)]

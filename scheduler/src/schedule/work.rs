@@ -1,21 +1,25 @@
 //! The scheduler's state and what it does with each thing it hears.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{BusError, Delivery, Event, Job, Queue, Received, Subscription, Topic};
-use domain::executions::{hold, update};
+use coordinator::{Answer, Grants, Heard};
+use domain::executions::hold;
+use domain::permits::{Admission, Reconciled};
 use domain::{DomainError, Services};
-use model::{Execution, Id, Policy, Resource, Status, Versioned};
+use model::{Execution, Id, Status, Versioned};
 use store::{Cond, Query, StoreExt};
 use tokio::task::JoinSet;
 
 use super::delays::Delays;
-use super::gate::{Gate, Limit, Verdict};
 use super::limits;
+use super::orphans::Orphans;
+use super::policy::{Generation, Pace};
 use super::refill::Refill;
+use super::seek::Seekers;
 use crate::queue::{PAUSE, execution_of};
 use crate::settings::ScheduleSettings;
 
@@ -24,14 +28,21 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// Delayed executions read at a time when they are due.
 const DUE_PAGE: usize = 200;
 
-type Stored = Arc<Versioned<Execution>>;
+pub(super) type Stored = Arc<Versioned<Execution>>;
 
 /// Something to do.
 #[derive(Debug)]
 pub(super) enum Input {
     Event(Option<Received>),
+    Grant(Option<Heard>),
     Done(Done),
     DelayOver,
+    /// Executions that others were granted permits for have not gone on.
+    OrphansDue,
+    /// Time to compare awaited keys.
+    Look,
+    /// Time to try again what failed.
+    Retry,
     /// The scheduler's queue refused a job.
     Overflow,
     RefillDue,
@@ -40,27 +51,51 @@ pub(super) enum Input {
 /// A slow step that ended.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// It is delayed now: by its own delay or by a policy.
+    /// It is delayed now, by its own delay.
     Held(Stored),
-    /// A policy let it go on, and the store says so.
-    Admitted(Stored),
-    /// It is over, or could not be changed (recovery looks at it later): it holds nothing any more.
-    Gone(Id),
+    Asked {
+        id: Id,
+        key: String,
+        answer: Option<Answer>,
+    },
+    Retreated(Id, bool),
+    /// It waits for a permit, as the store has it now.
+    PutDown(Id, Option<Stored>),
+    Admitted {
+        id: Id,
+        outcome: Result<Admission, DomainError>,
+    },
+    Mended {
+        key: String,
+        limit: u32,
+        found: Result<Reconciled, String>,
+    },
+    Generation(Generation),
+    AllMended(Option<u64>),
+    Probed(bool),
+    Panicked,
     Nothing,
 }
 
 #[derive(Debug)]
 pub(super) struct Work {
-    services: Arc<Services>,
-    settings: ScheduleSettings,
+    pub(super) services: Arc<Services>,
+    pub(super) settings: ScheduleSettings,
     delays: Delays,
-    gate: Gate,
-    refill: Refill,
-    tasks: JoinSet<Done>,
+    pub(super) seekers: Seekers,
+    /// Seekers' executions as they came, until the first write.
+    pub(super) fresh: HashMap<Id, Stored>,
+    /// Some that wait are not among the seekers: there were too many.
+    pub(super) crowded: bool,
+    pub(super) orphans: Orphans,
+    pub(super) pace: Pace,
+    /// The coordinator's, to which the store's permits were compared.
+    pub(super) generation: Option<u64>,
+    pub(super) refill: Refill,
+    pub(super) tasks: JoinSet<Done>,
+    pub(super) grants: Option<Box<dyn Grants>>,
     /// Subscribed when the first execution with a policy comes by.
-    events: Option<Box<dyn Subscription>>,
-    /// Actions whose running executions were counted.
-    counted: HashSet<String>,
+    pub(super) events: Option<Box<dyn Subscription>>,
 }
 
 impl Work {
@@ -70,11 +105,16 @@ impl Work {
         refill.start();
         Self {
             delays: Delays::new(settings.max_delayed),
-            gate: Gate::default(),
+            seekers: Seekers::default(),
+            fresh: HashMap::new(),
+            crowded: false,
+            orphans: Orphans::default(),
+            pace: Pace::default(),
+            generation: None,
             refill,
             tasks: JoinSet::new(),
+            grants: Some(services.coordinator.grants()),
             events: None,
-            counted: HashSet::new(),
             services,
             settings,
         }
@@ -95,7 +135,14 @@ impl Work {
 
     /// Decides what an execution waits for, if anything.
     async fn handle(&mut self, execution: Stored) -> Result<(), DomainError> {
-        if !matches!(execution.status, Status::Requested | Status::Delayed | Status::Scheduled) {
+        if !is_open(execution.status) {
+            self.moved(&execution);
+            return Ok(());
+        }
+        if !execution.permits.is_empty() {
+            // Admitted before; recovery rings it again: perhaps the run queue lost it.
+            self.moved(&execution);
+            self.pass_on(execution).await;
             return Ok(());
         }
         if execution.due() > self.services.now() {
@@ -108,43 +155,17 @@ impl Work {
             return Ok(());
         }
         let policies = self.services.catalog.policies_of(&execution.action).await?;
-        if !policies.iter().any(|policy| limits::is_concurrency(policy)) {
-            self.pass_on(execution).await;
-            return Ok(());
-        }
-        self.count(&execution.action).await?;
-        // What the sender knew may be out of date, and one that is over by now would hold its place for ever.
-        let Some(execution) = self.services.store.read::<Execution>(execution.id).await?.map(Arc::new) else {
-            return Ok(());
-        };
-        if !counts(execution.status) || execution.status == Status::Running {
-            return Ok(());
-        }
         let limits = limits::of(policies.iter().map(AsRef::as_ref), &execution);
-        self.decide(execution, limits).await;
+        if limits.is_empty() && execution.waits_for.is_empty() && !self.seekers.knows(execution.id) {
+            self.pass_on(execution).await;
+        } else {
+            self.seek(execution, limits);
+        }
         Ok(())
     }
 
-    async fn decide(&mut self, execution: Stored, limits: Vec<Limit>) {
-        match self.gate.ask(execution.id, &limits) {
-            Verdict::Admit if execution.status == Status::Delayed => self.requested_again(execution.id),
-            // Known ones are rung again by recovery: perhaps the run queue lost them.
-            Verdict::Admit | Verdict::Known => self.pass_on(execution).await,
-            Verdict::Wait if execution.status == Status::Delayed => {
-                if self.gate.waiting_count() < self.settings.max_waiting {
-                    self.gate.wait(execution.id, execution.start_timestamp, limits);
-                }
-            }
-            Verdict::Wait => {
-                let until = self.services.now().plus(self.settings.policy_recheck);
-                self.hold(execution, until);
-            }
-            Verdict::Cancel => self.cancel(execution.id),
-        }
-    }
-
     /// Rings the run queue. When that is full, the store keeps the execution and the refill finds it.
-    async fn pass_on(&mut self, execution: Stored) {
+    pub(super) async fn pass_on(&mut self, execution: Stored) {
         let id = execution.id;
         let job = Job::Execution { id, hint: Some(execution) };
         match self.services.bus.enqueue(Queue::Run, job).await {
@@ -168,62 +189,20 @@ impl Work {
         });
     }
 
-    /// delayed → requested: the policy lets it go on.
-    fn requested_again(&mut self, id: Id) {
-        let services = self.services.clone();
-        let check_at = services.now().plus(services.settings.redrive_after);
-        self.tasks.spawn(async move {
-            let moved = update(&services, id, |execution, now| {
-                if execution.status != Status::Delayed {
-                    return Ok(false);
-                }
-                execution.advance(Status::Requested, now).map_err(|e| DomainError::Superseded(e.to_string()))?;
-                execution.check_at = Some(check_at);
-                Ok(true)
-            });
-            match moved.await {
-                Ok(execution) if matches!(execution.status, Status::Requested | Status::Scheduled) => {
-                    Done::Admitted(execution)
-                }
-                Ok(execution) if execution.status == Status::Running => Done::Nothing,
-                Ok(_) => Done::Gone(id),
-                Err(error) => {
-                    tracing::warn!(execution = %id, %error, "can't be let go on; left to recovery");
-                    Done::Gone(id)
-                }
-            }
-        });
-    }
-
-    /// A policy cancels it: requested → canceling → canceled, as StackStorm logs it.
-    fn cancel(&mut self, id: Id) {
-        let services = self.services.clone();
-        self.tasks.spawn(async move {
-            let canceled = update(&services, id, |execution, now| {
-                if !matches!(execution.status, Status::Requested | Status::Delayed) {
-                    return Ok(false);
-                }
-                for status in [Status::Canceling, Status::Canceled] {
-                    execution.advance(status, now).map_err(|e| DomainError::Superseded(e.to_string()))?;
-                }
-                Ok(true)
-            });
-            if let Err(error) = canceled.await {
-                tracing::warn!(execution = %id, %error, "can't be canceled by its policy; left to recovery");
-            }
-            Done::Nothing
-        });
-    }
-
     /// What happens next, beside jobs. Cancel safe.
     pub(super) async fn next(&mut self) -> Input {
-        let Self { events, tasks, delays, refill, services, .. } = self;
+        let (looks, retries) = (self.watches(), self.seekers.any_stalled() && !self.is_probing());
+        let Self { events, grants, tasks, delays, refill, services, orphans, pace, .. } = self;
         tokio::select! {
             biased;
             // Completions first: they free what others wait for.
             received = next_event(events) => Input::Event(received),
+            heard = next_grant(grants) => Input::Grant(heard),
             done = next_done(tasks) => Input::Done(done),
             () = delay_over(delays, services) => Input::DelayOver,
+            () = orphans_due(orphans) => Input::OrphansDue,
+            () = tokio::time::sleep_until(pace.retry), if retries => Input::Retry,
+            () = tokio::time::sleep_until(pace.look), if looks => Input::Look,
             () = services.overflow.noted(Queue::Schedule) => Input::Overflow,
             () = refill_due(refill) => Input::RefillDue,
         }
@@ -232,8 +211,12 @@ impl Work {
     pub(super) async fn handle_input(&mut self, input: Input) {
         match input {
             Input::Event(received) => self.heard(received).await,
+            Input::Grant(heard) => self.heard_grant(heard),
             Input::Done(done) => self.done(done).await,
             Input::DelayOver => self.release_due().await,
+            Input::OrphansDue => self.adopt_orphans().await,
+            Input::Look => self.look(),
+            Input::Retry => self.probe(),
             Input::Overflow => self.refill.start(),
             Input::RefillDue => self.refill().await,
         }
@@ -242,88 +225,54 @@ impl Work {
     async fn done(&mut self, done: Done) {
         match done {
             Done::Held(execution) => self.again(execution).await,
-            Done::Admitted(execution) => self.pass_on(execution).await,
-            Done::Gone(id) => self.ended(id),
+            Done::Asked { id, key, answer } => self.answered(id, &key, answer),
+            Done::Retreated(id, done) => self.retreated(id, done),
+            Done::PutDown(id, stored) => self.put_off(id, stored),
+            Done::Admitted { id, outcome } => self.admitted(id, outcome).await,
+            Done::Mended { key, limit, found } => self.mended(&key, limit, found),
+            Done::Generation(generation) => self.generation_known(generation),
+            Done::AllMended(generation) => self.all_mended(generation),
+            Done::Probed(answers) => self.probed(answers),
+            Done::Panicked => {
+                // Whose step it was is not known: all begin anew.
+                self.seekers = Seekers::default();
+                self.pace = Pace::default();
+                self.refill.start();
+            }
             Done::Nothing => {}
         }
     }
 
-    async fn again(&mut self, execution: Stored) {
+    pub(super) async fn again(&mut self, execution: Stored) {
         let id = execution.id;
         if let Err(error) = self.handle(execution).await {
             tracing::warn!(execution = %id, %error, "can't be scheduled now; left to recovery");
         }
     }
 
-    fn ended(&mut self, id: Id) {
-        for admitted in self.gate.ended(id) {
-            self.requested_again(admitted);
-        }
-    }
+    // --- events ------------------------------------------------------------------------------------------------
 
-    // --- concurrency -------------------------------------------------------------------------------------------
-
-    /// Counts the action's running executions, once. Completions are heard from before the count is taken.
-    async fn count(&mut self, action: &str) -> Result<(), DomainError> {
+    /// Policies matter from now on.
+    pub(super) fn listen(&mut self) {
         if self.events.is_none() {
             self.events = Some(self.services.bus.subscribe(&[Topic::Execution, Topic::Content]));
         }
-        if self.counted.contains(action) {
-            return Ok(());
-        }
-        let busy = Cond::In("status", vec![Status::Scheduled.into(), Status::Running.into()]);
-        let running = self.services.store.search::<Execution>(&Query::eq("action", action).and(busy)).await?;
-        let policies = self.services.catalog.policies_of(action).await?;
-        for execution in running {
-            let limits = limits::of(policies.iter().map(AsRef::as_ref), &execution);
-            self.gate.adopt(execution.id, &limits);
-        }
-        self.counted.insert(action.to_owned());
-        Ok(())
     }
 
     async fn heard(&mut self, received: Option<Received>) {
         match received {
             None => self.events = None,
-            Some(Received::Lost(_)) => self.check_admitted().await,
+            Some(Received::Lost(_)) => self.events_lost().await,
             Some(Received::Event(event)) => match event.as_ref() {
-                Event::Execution(_, execution) if self.gate.knows(execution.id) && !counts(execution.status) => {
-                    self.ended(execution.id);
-                }
-                Event::Content { collection, .. } if collection == Policy::COLLECTION.name => self.ask_waiters().await,
+                Event::Execution(_, execution) => self.moved(execution),
+                event if Self::content_changed(event) => self.policies_changed().await,
                 _ => {}
             },
         }
     }
 
-    /// Events were lost: asks the store about all that are counted.
-    async fn check_admitted(&mut self) {
-        let ids = self.gate.admitted();
-        for chunk in ids.chunks(500) {
-            let Ok(found) = self.services.store.search::<Execution>(&Query::filter(Cond::IdIn(chunk.to_vec()))).await
-            else {
-                // They stay counted until a later event; recovery rings waiters again.
-                return;
-            };
-            let busy: HashSet<Id> = found.iter().filter(|e| counts(e.status)).map(|e| e.id).collect();
-            for id in chunk.iter().filter(|id| !busy.contains(id)) {
-                self.ended(*id);
-            }
-        }
-    }
-
-    /// Policies changed: those that wait may not have to any more.
-    async fn ask_waiters(&mut self) {
-        self.counted.clear();
-        let waiters = self.gate.waiters();
-        for id in &waiters {
-            self.gate.ended(*id);
-        }
-        self.handle_stored(&waiters).await;
-    }
-
     /// Reads executions and decides about them anew, in the given order.
-    async fn handle_stored(&mut self, ids: &[Id]) {
+    pub(super) async fn handle_stored(&mut self, ids: &[Id]) {
         for chunk in ids.chunks(500) {
             match self.services.store.search::<Execution>(&Query::filter(Cond::IdIn(chunk.to_vec()))).await {
                 Ok(mut found) => {
@@ -366,7 +315,7 @@ impl Work {
         for execution in page {
             let id = execution.id;
             self.refill.reached(&execution);
-            if !(self.refill.was_passed_on(id) || self.delays.contains(id) || self.gate.knows(id)) {
+            if !(self.refill.was_passed_on(id) || self.delays.contains(id) || self.seekers.knows(id)) {
                 self.again(Arc::new(execution)).await;
             }
         }
@@ -380,12 +329,26 @@ async fn next_event(events: &mut Option<Box<dyn Subscription>>) -> Option<Receiv
     }
 }
 
+async fn next_grant(grants: &mut Option<Box<dyn Grants>>) -> Option<Heard> {
+    match grants {
+        Some(grants) => grants.next().await,
+        None => pending().await,
+    }
+}
+
+async fn orphans_due(orphans: &Orphans) {
+    match orphans.next(std::time::Instant::now()) {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => pending().await,
+    }
+}
+
 async fn next_done(tasks: &mut JoinSet<Done>) -> Done {
     match tasks.join_next().await {
         Some(Ok(done)) => done,
         Some(Err(error)) => {
             tracing::error!(%error, "a step of the scheduler failed");
-            Done::Nothing
+            Done::Panicked
         }
         None => pending().await,
     }
@@ -405,9 +368,9 @@ async fn refill_due(refill: &Refill) {
     }
 }
 
-/// Statuses in which an admitted execution still holds its place.
-const fn counts(status: Status) -> bool {
-    matches!(status, Status::Requested | Status::Delayed | Status::Scheduled | Status::Running)
+/// Statuses in which an execution may still be let go on.
+pub(super) const fn is_open(status: Status) -> bool {
+    matches!(status, Status::Requested | Status::Delayed | Status::Scheduled)
 }
 
 /// The job goes back to its queue after a pause: a dependency failed.
