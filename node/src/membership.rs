@@ -1,5 +1,7 @@
 //! This node's place in the group: its session, its duties, what all nodes agree on.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -75,6 +77,26 @@ impl Membership {
         }
     }
 
+    /// The sensors that this node is to run.
+    pub fn sensors(&self) -> watch::Receiver<Arc<BTreeMap<String, Lease>>> {
+        self.group.sensors()
+    }
+
+    /// Tells the group which sensors there are, if it doesn't know.
+    pub async fn want_sensors(&self, refs: BTreeSet<String>) -> Result<(), RaftError> {
+        let known = self.group.status().sensors;
+        let is_known =
+            known.len() == refs.len() && known.iter().all(|sensor| !sensor.moves && refs.contains(&sensor.sensor));
+        if is_known { Ok(()) } else { self.group.want_sensors(refs).await }
+    }
+
+    /// Tells that a sensor was stopped here. If that can't be told, the end of its lease tells it.
+    pub async fn release_sensor(&self, sensor: &str, epoch: u64) {
+        if let Err(error) = self.group.release_sensor(sensor, epoch).await {
+            tracing::debug!(sensor, epoch, %error, "the release of a sensor was not taken");
+        }
+    }
+
     pub fn check(&self) -> Result<(), String> {
         self.group.check().map_err(|error| error.to_string())
     }
@@ -106,7 +128,7 @@ fn options(data: &DataDir, name: &str, config: &Config) -> Result<Options> {
 }
 
 /// What this node is willing to do by turns.
-fn duties(config: &Config) -> std::collections::BTreeSet<Duty> {
+fn duties(config: &Config) -> BTreeSet<Duty> {
     let role = |duty: &Duty| match duty {
         Duty::Timers => config.node.has(Role::Timers) && config.timers.enable,
         Duty::GarbageCollector | Duty::BackupScheduler => config.node.has(Role::Scheduler),

@@ -9,7 +9,8 @@ use domain::Services;
 use domain::action_token::ActionTokens;
 use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, Mount, SameSite};
 use model::Duty;
-use runners::{PythonOptions, RunnerOptions, RunnerPool};
+use runners::sensors::follow_wanted;
+use runners::{PythonOptions, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
 use scheduler::{BackupScheduler, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings, TimersEngine};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -128,14 +129,17 @@ impl Roles {
         if config.node.has(Role::Runner) {
             let pool = RunnerPool::new(
                 (*services).clone(),
-                runner_options(config, addresses, sdk),
+                runner_options(config, addresses, sdk.clone()),
                 tokens.clone(),
                 membership.session(),
             );
             let cancel = roles.runners.cancel.clone();
             roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });
         }
-        start_timers(wiring, &readiness, &mut roles);
+        start_turns(wiring, &readiness, &mut roles);
+        if config.node.has(Role::Sensors) {
+            start_sensors(wiring, sensor_options(config, addresses, sdk), tokens.clone(), &mut roles);
+        }
         if config.node.has(Role::Scheduler) {
             start_schedulers(wiring, &mut roles);
         }
@@ -180,7 +184,7 @@ impl Roles {
 const PROMPT: Duration = Duration::from_secs(15);
 
 /// The duties: what one node at a time does for all.
-fn start_timers(wiring: &Wiring<'_>, readiness: &NodeReady, roles: &mut Roles) {
+fn start_turns(wiring: &Wiring<'_>, readiness: &NodeReady, roles: &mut Roles) {
     let Wiring { services, membership, config, .. } = *wiring;
     let settings = scheduler_settings(config);
     if config.node.has(Role::Timers) && config.timers.enable {
@@ -201,6 +205,38 @@ fn start_timers(wiring: &Wiring<'_>, readiness: &NodeReady, roles: &mut Roles) {
         let duty = membership.duty(Duty::GarbageCollector);
         let collector = GarbageCollector::new(services.clone(), settings.garbage, duty);
         roles.turns.run("garbage collector", |cancel| collector.run(cancel));
+    }
+}
+
+/// Sensors are spread over the nodes with this role: each runs those that the group gave it.
+fn start_sensors(wiring: &Wiring<'_>, options: SensorOptions, tokens: ActionTokens, roles: &mut Roles) {
+    let Wiring { services, membership, .. } = *wiring;
+    let releasing = membership.clone();
+    let handle = tokio::runtime::Handle::current();
+    let release = Arc::new(move |sensor: String, epoch: u64| {
+        let membership = releasing.clone();
+        // Its deadline is the proposal's.
+        drop(handle.spawn(async move { membership.release_sensor(&sensor, epoch).await }));
+    });
+    let owned = membership.sensors();
+    let container = SensorContainer::new(services.clone(), options, tokens, owned, release);
+    roles.turns.run("sensors", |cancel| container.run(cancel));
+    let (followed, wanting) = (services.clone(), membership.clone());
+    roles.turns.run("wanted sensors", |cancel| async move {
+        let want = |refs| {
+            let membership = wanting.clone();
+            async move { membership.want_sensors(refs).await }
+        };
+        follow_wanted(followed.store.as_ref(), followed.bus.as_ref(), want, cancel).await;
+    });
+}
+
+fn sensor_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> SensorOptions {
+    SensorOptions {
+        python: PythonOptions { interpreter: config.runners.python.clone(), sdk_path: sdk, ..PythonOptions::default() },
+        api_url: addresses.api_url(),
+        token_ttl: config.auth.service_token_ttl.0,
+        ..SensorOptions::default()
     }
 }
 
