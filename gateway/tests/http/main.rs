@@ -4,6 +4,7 @@
 
 mod auth;
 mod bodies;
+mod cluster;
 mod executions;
 mod files;
 mod golden;

@@ -75,6 +75,10 @@ impl Server {
     }
 
     pub async fn start_with(adjust: impl FnOnce(&mut Limits)) -> Self {
+        Self::start_options(|options| adjust(&mut options.limits)).await
+    }
+
+    pub async fn start_options(adjust: impl FnOnce(&mut GatewayOptions)) -> Self {
         // An earlier test of this process may have done it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
@@ -94,10 +98,9 @@ impl Server {
         );
         let htpasswd = dir.path().join("htpasswd");
         std::fs::write(&htpasswd, FlatFile::line("st2admin", PASSWORD).unwrap()).unwrap();
-        let mut limits = Limits { heartbeat: Duration::from_millis(300), ..Limits::default() };
-        adjust(&mut limits);
+        let limits = Limits { heartbeat: Duration::from_millis(300), ..Limits::default() };
         let action_tokens = ActionTokens::new([7; 32]);
-        let gateway = Gateway::build(GatewayOptions {
+        let mut options = GatewayOptions {
             services: services.clone(),
             auth: AuthOptions::standalone(Arc::new(FlatFile::new(htpasswd))),
             action_tokens: Some(action_tokens.clone()),
@@ -106,7 +109,9 @@ impl Server {
             readiness: Arc::new(PortsReady(services.clone())),
             cluster: None,
             limits,
-        });
+        };
+        adjust(&mut options);
+        let gateway = Gateway::build(options);
         let mut listeners = Vec::new();
         let mut urls = Vec::new();
         for mount in [Mount::Auth, Mount::Api, Mount::Stream, Mount::Combined] {
