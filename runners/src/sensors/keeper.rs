@@ -245,7 +245,7 @@ impl Keeper {
         let until = self.until.clone();
         let start = async {
             raise(&shared.services, &fence).await?;
-            let told = *until.borrow();
+            let told = *until.borrow() + shared.launcher.options.kill_margin;
             let launched = shared.launcher.launch(&shared.services, spec, monotonic(told)).await;
             Ok::<_, End>((launched.map_err(|failure| End::Failed(failure.0))?, told))
         };
@@ -280,11 +280,19 @@ impl Keeper {
         streams.spawn(async move { output::copy(stdout, Stream::Stdout, &sensor, &out_tail).await });
         streams.spawn(async move { output::copy(stderr, Stream::Stderr, &err_sensor, &err_tail).await });
         let (heed, mut heeds) = mpsc::channel(16);
-        let talk = Talking(tokio::task::spawn(self.talk(spec, heed).run(started.control, start, told)));
+        let (told, believes) = watch::channel(told);
+        let talk = Talking(tokio::task::spawn(self.talk(spec, heed, told).run(started.control, start)));
         let mut files = Files::default();
         let end = loop {
             let order = tokio::select! {
-                exit = process.exit() => break self.exited(exit, began, talk, streams, &tail).await,
+                exit = process.exit() => {
+                    let exit = exit.unwrap_or(Exit::Unknown);
+                    if matches!(exit, Exit::Signal(libc::SIGKILL) | Exit::Unknown) && *believes.borrow() <= Instant::now() {
+                        tracing::info!(sensor = self.reference, pid, "the sensor's process ended with its lease");
+                        break End::Ordered(Order::Kill);
+                    }
+                    break self.exited(exit, began, talk, streams, &tail).await;
+                }
                 order = self.order(spec, Some(&mut files)) => order,
                 Some(heed) = heeds.recv() => match heed {
                     Heed::Ready => {
@@ -316,7 +324,7 @@ impl Keeper {
         (end, true)
     }
 
-    fn talk(&self, spec: &Spec, heed: mpsc::Sender<Heed>) -> Talk {
+    fn talk(&self, spec: &Spec, heed: mpsc::Sender<Heed>, told: watch::Sender<Instant>) -> Talk {
         let dispatcher =
             Dispatcher { services: self.shared.services.clone(), fence: self.fence(), until: self.until.subscribe() };
         Talk {
@@ -328,13 +336,15 @@ impl Keeper {
             types: spec.row.trigger_types.clone(),
             triggers: self.shared.triggers.clone(),
             heed,
+            told,
+            margin: self.shared.launcher.options.kill_margin,
         }
     }
 
     /// It ended by itself: what it said before that counts, while the lease lasts.
     async fn exited(
         &self,
-        exit: std::io::Result<Exit>,
+        exit: Exit,
         began: Instant,
         mut talk: Talking,
         mut streams: JoinSet<()>,
@@ -346,14 +356,16 @@ impl Keeper {
             while streams.join_next().await.is_some() {}
         };
         let _ = tokio::time::timeout_at(limit.into(), all_said).await;
-        End::Exited(exit.unwrap_or(Exit::Unknown), began.elapsed(), tail.last())
+        End::Exited(exit, began.elapsed(), tail.last())
     }
 
     /// Returns when the process has to end. Cancel safe.
     async fn order(&mut self, spec: &Spec, mut files: Option<&mut Files>) -> Order {
         loop {
             if !self.is_owned() {
-                return Order::Leave;
+                // Under another epoch it is this node's again: the sooner this one is gone, the better.
+                let is_back = !self.stop.is_cancelled() && self.owned.borrow().contains_key(&self.reference);
+                return if is_back { Order::Kill } else { Order::Leave };
             }
             let until = *self.until.borrow();
             if Instant::now() >= until {

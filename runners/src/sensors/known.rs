@@ -2,6 +2,7 @@
 //! look every now and then finds what no event told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +26,11 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     pub row: SensorType,
-    /// Where the pack was when it was registered.
+    /// Where the pack lay on the node that registered it.
     pub pack_path: Option<String>,
-    /// Of all that the process is started with, but its code.
+    /// The sensor's file below the pack's folder `sensors`.
+    pub file: PathBuf,
+    /// Of all that the process is started with, but its code and what differs from node to node.
     pub stamp: Id,
 }
 
@@ -167,20 +170,29 @@ async fn read_specs(services: &Services) -> Result<BTreeMap<String, Arc<Spec>>, 
     let schemas = by_pack(store.search::<ConfigSchema>(&of_packs("pack")).await?, |s| (s.pack, s.attributes));
     let specs = rows.into_iter().map(|Versioned { doc: row, .. }| {
         let pack_path = paths.get(&row.pack).cloned().flatten();
+        let file = file_of(&row, pack_path.as_deref());
         let seen = json!([
             row.id,
-            row.artifact_uri,
+            file,
             row.entry_point,
             row.trigger_types,
             row.poll_interval,
-            pack_path,
             configs.get(&row.pack),
             schemas.get(&row.pack),
         ]);
         let stamp = Id::of_content(seen.to_string().as_bytes());
-        (row.reference.clone(), Arc::new(Spec { row, pack_path, stamp }))
+        (row.reference.clone(), Arc::new(Spec { row, pack_path, file, stamp }))
     });
     Ok(specs.collect())
+}
+
+/// The row holds where the file was when the pack was registered.
+fn file_of(row: &SensorType, pack_path: Option<&str>) -> PathBuf {
+    let path = row.artifact_uri.strip_prefix("file://").unwrap_or(&row.artifact_uri);
+    let below = pack_path
+        .and_then(|pack| Path::new(path).strip_prefix(Path::new(pack).join("sensors")).ok())
+        .or_else(|| path.rsplit_once("/sensors/").map(|(_, file)| Path::new(file)));
+    below.unwrap_or(Path::new(path)).to_owned()
 }
 
 fn by_pack<T, V>(found: Vec<Versioned<T>>, pair: impl Fn(T) -> (String, V)) -> BTreeMap<String, V> {

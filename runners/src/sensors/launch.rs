@@ -184,9 +184,8 @@ impl Launcher {
 /// Where the pack lies on this node.
 async fn pack_directory(services: &Services, spec: &Spec) -> Result<PathBuf, Failure> {
     let pack = &spec.row.pack;
-    let registered = spec.pack_path.as_ref().map(PathBuf::from);
-    let candidates = services.settings.pack_dirs.iter().map(|directory| directory.join(pack));
-    for candidate in registered.into_iter().chain(candidates) {
+    let own = services.settings.pack_dirs.iter().map(|directory| directory.join(pack));
+    for candidate in own.chain(spec.pack_path.as_ref().map(PathBuf::from)) {
         if tokio::fs::try_exists(&candidate).await.unwrap_or(false) {
             return Ok(std::path::absolute(candidate)?);
         }
@@ -194,22 +193,12 @@ async fn pack_directory(services: &Services, spec: &Spec) -> Result<PathBuf, Fai
     Err(Failure::new(format!("the directory of pack \"{pack}\" is not on this node")))
 }
 
-/// The file below `sensors/` of the pack; the row holds where it was when the pack was registered.
 fn entry_file(spec: &Spec, pack_directory: &Path) -> Result<PathBuf, Failure> {
-    let uri = &spec.row.artifact_uri;
-    let path = uri.strip_prefix("file://").unwrap_or(uri);
-    let below = spec
-        .pack_path
-        .as_deref()
-        .and_then(|pack| Path::new(path).strip_prefix(Path::new(pack).join("sensors")).ok())
-        .or_else(|| path.rsplit_once("/sensors/").map(|(_, file)| Path::new(file)));
-    match below {
-        Some(file)
-            if file.components().next().is_some()
-                && file.components().all(|part| matches!(part, Component::Normal(_))) =>
-        {
-            Ok(pack_directory.join("sensors").join(file))
-        }
-        _ => Err(Failure::new(format!("the sensor's file {path} does not lie below its pack's folder sensors"))),
+    let file = &spec.file;
+    let is_below = file.components().all(|part| matches!(part, Component::Normal(_)));
+    if is_below && file.components().next().is_some() {
+        Ok(pack_directory.join("sensors").join(file))
+    } else {
+        Err(Failure::new(format!("the sensor's file {} does not lie below its pack's folder sensors", file.display())))
     }
 }

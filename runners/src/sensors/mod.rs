@@ -66,7 +66,7 @@ pub struct SensorOptions {
     pub max_page_size: u64,
     /// Between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
-    /// A process is gone this long before its lease ends.
+    /// A process is killed this long before its lease ends, so that it is gone then.
     pub kill_margin: Duration,
     pub respawn: RespawnOptions,
     /// Between looks at the store and at the packs' files, beside events.
@@ -85,7 +85,7 @@ impl Default for SensorOptions {
             token_ttl: Duration::from_secs(24 * 3600),
             max_page_size: 100,
             stop_grace: Duration::from_secs(5),
-            kill_margin: Duration::from_millis(200),
+            kill_margin: Duration::from_millis(100),
             respawn: RespawnOptions::default(),
             reconcile: Duration::from_secs(30),
             heartbeat_limit: Duration::from_secs(60),

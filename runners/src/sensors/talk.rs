@@ -46,6 +46,10 @@ pub struct Talk {
     pub types: Vec<String>,
     pub triggers: watch::Receiver<Triggers>,
     pub heed: mpsc::Sender<Heed>,
+    /// Until when the process believes its lease to last.
+    pub told: watch::Sender<Instant>,
+    /// How much longer that is than what the container goes by.
+    pub margin: Duration,
 }
 
 /// What is under way.
@@ -53,8 +57,6 @@ struct State {
     heard: Heard,
     out: VecDeque<u8>,
     waiting: VecDeque<Accepted>,
-    /// Until when the process believes its lease to last.
-    told: Instant,
     heartbeat: bool,
     last_sign: tokio::time::Instant,
 }
@@ -74,13 +76,12 @@ pub fn monotonic(at: Instant) -> f64 {
 
 impl Talk {
     /// Until the process closes its side and all its events are stored, or one of them is refused.
-    pub async fn run(mut self, channel: UnixStream, start: Value, told: Instant) {
+    pub async fn run(mut self, channel: UnixStream, start: Value) {
         let (reader, writer) = channel.into_split();
         let mut state = State {
             heard: Heard::default(),
             out: VecDeque::new(),
             waiting: VecDeque::new(),
-            told,
             heartbeat: false,
             last_sign: tokio::time::Instant::now(),
         };
@@ -173,12 +174,12 @@ impl Talk {
 
     /// Often enough that the process never runs out of a lease that is renewed, and not with every renewal.
     fn tell_lease(&mut self, state: &mut State) {
-        let until = *self.dispatcher.until.borrow_and_update();
+        let until = *self.dispatcher.until.borrow_and_update() + self.margin;
         let now = Instant::now();
         let left = until.saturating_duration_since(now);
-        let is_known = state.told.saturating_duration_since(now) > left.mul_f64(0.75);
+        let is_known = self.told.borrow().saturating_duration_since(now) > left.mul_f64(0.75);
         if !is_known && state.out.len() < MAX_UNREAD {
-            state.told = until;
+            self.told.send_replace(until);
             state.say(&protocol::lease(monotonic(until)));
         }
     }

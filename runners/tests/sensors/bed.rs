@@ -42,11 +42,24 @@ class Rest:
 pub struct Bed {
     pub services: Arc<Services>,
     pub directory: tempfile::TempDir,
+    pub node: Node,
+    options: SensorOptions,
+}
+
+/// A container and its leases.
+pub struct Node {
     pub owned: watch::Sender<Owned>,
     pub released: Arc<Mutex<Vec<(String, u64)>>>,
     pub states: SensorStates,
     pub cancel: CancellationToken,
     container: Option<JoinHandle<()>>,
+}
+
+impl std::ops::Deref for Bed {
+    type Target = Node;
+    fn deref(&self) -> &Node {
+        &self.node
+    }
 }
 
 pub fn object(value: Value) -> Object {
@@ -80,7 +93,8 @@ impl Bed {
         };
         let store = SqliteStore::open(SqliteOptions::new(directory.path().join("store.db"))).await.unwrap();
         let bus = Arc::new(LocalBus::default());
-        let services = Services::new(wrap(Arc::new(store)), bus, Arc::new(SystemClock), settings, None);
+        let coordinator = Arc::new(coordinator::LocalCoordinator::new());
+        let services = Services::new(wrap(Arc::new(store)), bus, coordinator, Arc::new(SystemClock), settings, None);
         let mut options = SensorOptions {
             stop_grace: Duration::from_secs(2),
             respawn: RespawnOptions {
@@ -93,18 +107,8 @@ impl Bed {
         };
         options.python.sdk_path = runners::sdk::unpack(directory.path()).unwrap();
         adjust(&mut options);
-        let (owned, on_owned) = watch::channel(Owned::default());
-        let released = Arc::new(Mutex::new(Vec::new()));
-        let release = {
-            let released = released.clone();
-            Arc::new(move |reference, epoch| released.lock().push((reference, epoch)))
-        };
-        let tokens = ActionTokens::new([1; 32]);
-        let container = SensorContainer::new(services.clone(), options, tokens, on_owned, release);
-        let states = container.states();
-        let cancel = CancellationToken::new();
-        let container = tokio::spawn(container.run(cancel.clone()));
-        let bed = Self { services, directory, owned, released, states, cancel, container: Some(container) };
+        let node = Node::new(services.clone(), options.clone());
+        let bed = Self { services, directory, node, options };
         bed.add_type("p.event", json!({})).await;
         Some(bed)
     }
@@ -200,23 +204,6 @@ impl Bed {
         trigger.id
     }
 
-    /// Gives the container a lease.
-    pub fn own(&self, reference: &str, epoch: u64, for_long: Duration) {
-        self.owned.send_modify(|owned| {
-            let mut next = BTreeMap::clone(owned);
-            next.insert(reference.to_owned(), Lease { epoch, valid_until: Instant::now() + for_long });
-            *owned = Arc::new(next);
-        });
-    }
-
-    pub fn disown(&self, reference: &str) {
-        self.owned.send_modify(|owned| {
-            let mut next = BTreeMap::clone(owned);
-            next.remove(reference);
-            *owned = Arc::new(next);
-        });
-    }
-
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -265,11 +252,13 @@ impl Bed {
         self.services.store.commit(batch).await.unwrap();
     }
 
+    /// Another container on the same store.
+    pub fn another_node(&self) -> Node {
+        Node::new(self.services.clone(), self.options.clone())
+    }
+
     pub async fn stop(&mut self) {
-        self.cancel.cancel();
-        if let Some(container) = self.container.take() {
-            container.await.unwrap();
-        }
+        self.node.stop().await;
     }
 
     pub fn text(&self, path: &Path) -> String {
@@ -277,7 +266,48 @@ impl Bed {
     }
 }
 
-impl Drop for Bed {
+impl Node {
+    fn new(services: Arc<Services>, options: SensorOptions) -> Self {
+        let (owned, on_owned) = watch::channel(Owned::default());
+        let released = Arc::new(Mutex::new(Vec::new()));
+        let release = {
+            let released = released.clone();
+            Arc::new(move |reference, epoch| released.lock().push((reference, epoch)))
+        };
+        let tokens = ActionTokens::new([1; 32]);
+        let container = SensorContainer::new(services, options, tokens, on_owned, release);
+        let states = container.states();
+        let cancel = CancellationToken::new();
+        let container = tokio::spawn(container.run(cancel.clone()));
+        Self { owned, released, states, cancel, container: Some(container) }
+    }
+
+    /// Gives the container a lease.
+    pub fn own(&self, reference: &str, epoch: u64, for_long: Duration) {
+        self.owned.send_modify(|owned| {
+            let mut next = BTreeMap::clone(owned);
+            next.insert(reference.to_owned(), Lease { epoch, valid_until: Instant::now() + for_long });
+            *owned = Arc::new(next);
+        });
+    }
+
+    pub fn disown(&self, reference: &str) {
+        self.owned.send_modify(|owned| {
+            let mut next = BTreeMap::clone(owned);
+            next.remove(reference);
+            *owned = Arc::new(next);
+        });
+    }
+
+    pub async fn stop(&mut self) {
+        self.cancel.cancel();
+        if let Some(container) = self.container.take() {
+            container.await.unwrap();
+        }
+    }
+}
+
+impl Drop for Node {
     fn drop(&mut self) {
         if let Some(container) = &self.container {
             container.abort();

@@ -113,3 +113,71 @@ async fn a_start_raises_the_fence_before_the_process_runs() {
     assert_eq!((status.pid, status.restarts), (None, 0));
     assert!(bed.payloads("p.event").await.is_empty());
 }
+
+/// What a seed makes of a hand-over.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+/// S1: two nodes that get, lose and give back the sensor in every way never have accepted events at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_follow_each_other_whatever_becomes_of_them() {
+    let seed = std::env::var("SQUALL_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("SQUALL_TEST_SEED={seed}");
+    let mut dice = Dice(seed);
+    let adjust = |options: &mut runners::SensorOptions| options.stop_grace = Duration::from_millis(200);
+    let Some(bed) = stubborn(adjust).await else { return };
+    let other = bed.another_node();
+    let nodes = [&bed.node, &other];
+    let rounds = 14;
+    for epoch in 1..=rounds {
+        let node = nodes[usize::try_from(epoch % 2).unwrap()];
+        node.own("p.Stubborn", epoch, LONG);
+        let is_up = |status: &runners::sensors::SensorStatus| status.epoch == epoch && status.dispatched > 0;
+        let pid = bed.until("events", async || node.states.get("p.Stubborn").filter(is_up)).await.pid.unwrap();
+        match dice.roll(4) {
+            // It is given back in order.
+            0 => {
+                node.disown("p.Stubborn");
+                bed.until("released", async || node.released.lock().last().filter(|l| l.1 == epoch).map(drop)).await;
+            }
+            // Its lease ends.
+            1 => {
+                let left = Duration::from_millis(200 + dice.roll(200));
+                node.own("p.Stubborn", epoch, left);
+                tokio::time::sleep(left).await;
+                assert!(!exists(pid), "it outlived its lease (seed {seed})");
+                node.disown("p.Stubborn");
+            }
+            // Its process stands still, and goes on when there is another owner.
+            2 => killpg(Pid::from_raw(pid), Signal::SIGSTOP).unwrap(),
+            // The node does not know yet that it is no longer the owner.
+            _ => {}
+        }
+    }
+    for node in nodes {
+        for status in node.states.all() {
+            if let Some(pid) = status.pid {
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGCONT);
+            }
+        }
+    }
+    // Each process's events are together: none of an older owner lies among or after those of a newer one.
+    let pids: Vec<i64> = bed.payloads("p.event").await.iter().map(|event| event["pid"].as_i64().unwrap()).collect();
+    let mut order = pids.clone();
+    order.dedup();
+    let mut distinct = order.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(order.len(), distinct.len(), "owners overlapped (seed {seed}): {order:?}");
+    assert!(distinct.len() as u64 >= rounds);
+}
