@@ -7,6 +7,7 @@
 //! | [`TimersEngine`] | timer triggers, the clock | trigger instances |
 //! | [`PostRun`] | completed executions (queue `postrun`) | notifications, action trigger, retries |
 //! | [`BackupScheduler`] | whatever stopped moving | the same, moving again or decided |
+//! | [`DeadLetterOffice`] | jobs that the bus gave up on | the same, failed with a reason |
 //! | [`GarbageCollector`] | what is older than its time to live | room |
 //!
 //! The first, second and fourth run on every node and compete for jobs; the others are cluster duties and work only
@@ -28,7 +29,7 @@ mod timers;
 
 pub use garbage::GarbageCollector;
 pub use postrun::PostRun;
-pub use recovery::{BackupScheduler, LiveSessions};
+pub use recovery::{BackupScheduler, DeadLetterOffice, LiveSessions};
 pub use rules::RulesEngine;
 pub use schedule::Scheduler;
 pub use settings::{

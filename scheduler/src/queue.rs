@@ -114,9 +114,17 @@ async fn take<H: Handler>(handler: &H, delivery: Delivery) {
         Err(error) => {
             let id = delivery.job.id();
             tracing::warn!(queue = H::QUEUE.as_str(), %id, %error, "the job can't be done now; trying again");
-            tokio::time::sleep(PAUSE).await;
-            drop(delivery);
+            give_back(delivery, &error).await;
         }
+    }
+}
+
+/// Back to the queue, after a pause. Only what may be the job's own fault counts as a failed try.
+pub(crate) async fn give_back(delivery: Delivery, error: &DomainError) {
+    tokio::time::sleep(PAUSE).await;
+    match error {
+        DomainError::Store(error) if error.is_retryable() => delivery.release(),
+        _ => drop(delivery),
     }
 }
 

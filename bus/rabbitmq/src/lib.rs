@@ -67,6 +67,7 @@ const CHECKED: Duration = Duration::from_millis(500);
 /// For what still waits when the bus is closed.
 const FLUSH: Duration = Duration::from_secs(1);
 const TASKS: Duration = Duration::from_secs(4);
+const REMOVE: Duration = Duration::from_secs(10);
 
 /// The bus of one node of a cluster. Clones share it; the last one that is dropped ends it, less orderly than
 /// [`RabbitBus::close`].
@@ -208,6 +209,17 @@ impl RabbitBus {
         };
         if timeout(TASKS, all_others).await.is_err() {
             tracing::warn!(left = inner.tasks.len(), "parts of the bus did not end in time");
+        }
+    }
+
+    /// Removes everything of this cluster from the broker, with all that waits there: for a cluster that is taken away.
+    /// A bus that is still open declares it anew when it next misses something.
+    pub async fn remove(&self) -> Result<(), BusError> {
+        let inner = &*self.0;
+        let live = inner.publishing.now().map_err(|reason| BusError::Unavailable(reason.to_string()))?;
+        match timeout(REMOVE, inner.topology.remove(&live.connection)).await {
+            Ok(removed) => removed.map_err(|error| BusError::Unavailable(error.to_string())),
+            Err(_) => Err(BusError::Unavailable("no answer".to_owned())),
         }
     }
 

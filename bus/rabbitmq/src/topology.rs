@@ -9,7 +9,9 @@
 //! ```
 
 use bus::Queue;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
@@ -76,6 +78,20 @@ impl Topology {
             bind(&channel, &self.jobs_queue(queue), &self.jobs_exchange(), queue.as_str()).await?;
         }
         self.queue(connection, &self.probe(), probe_arguments()).await?;
+        close(&channel).await;
+        Ok(())
+    }
+
+    /// Takes away what [`Self::declare`] made, with all that waits there.
+    pub async fn remove(&self, connection: &Connection) -> lapin::Result<()> {
+        let channel = connection.create_channel().await?;
+        let queues = Queue::ALL.map(|queue| self.jobs_queue(queue)).into_iter();
+        for name in queues.chain([self.dead(), self.probe()]) {
+            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
+        }
+        for name in [self.jobs_exchange(), self.dead(), self.events_exchange()] {
+            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await?;
+        }
         close(&channel).await;
         Ok(())
     }

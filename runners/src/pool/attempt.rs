@@ -43,7 +43,7 @@ async fn serve_within(shared: &Shared, delivery: Delivery) {
     };
     let Some(session) = shared.session.borrow().clone() else {
         // Back to the queue: this node may not claim.
-        return;
+        return delivery.release();
     };
     let Some((registration, stop)) = shared.running.register(*id, session.epoch) else {
         return delivery.ack();
@@ -69,6 +69,9 @@ async fn serve_within(shared: &Shared, delivery: Delivery) {
         Err(error @ DomainError::Store(_)) => {
             tracing::warn!(%error, "the execution could not be claimed now");
             tokio::time::sleep(BACK_OFF).await;
+            // Not the job's fault, unless the document can't even be read or written.
+            let lasting = matches!(&error, DomainError::Store(error) if !error.is_retryable() && !error.is_stale());
+            if lasting { drop(delivery) } else { delivery.release() }
         }
         Err(reason) => {
             tracing::debug!(%reason, "nothing to run");

@@ -11,8 +11,11 @@
 //!
 //! Ringing again writes nothing; what was rung is left alone for a while, growing each time. Nothing is rung while the
 //! queue in question is long: its jobs are there, they only have to wait.
+//!
+//! Beside it the [`DeadLetterOffice`] ends what the bus gave up on.
 
 mod backoff;
+mod dead;
 mod sweep;
 mod verdict;
 
@@ -27,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::duty::while_held;
 use crate::queue::pause;
 use crate::settings::RecoverySettings;
+pub use dead::DeadLetterOffice;
 use sweep::Sweep;
 
 /// Who is alive, as the group knows it.

@@ -20,7 +20,7 @@ use super::orphans::Orphans;
 use super::policy::{Generation, Pace};
 use super::refill::Refill;
 use super::seek::Seekers;
-use crate::queue::{PAUSE, execution_of};
+use crate::queue::{PAUSE, execution_of, give_back};
 use crate::settings::ScheduleSettings;
 
 /// Sleeps end at least this often while something is delayed, because the wall clock may have been set.
@@ -125,11 +125,11 @@ impl Work {
         let execution = match execution_of(&self.services, &delivery.job).await {
             Ok(Some(execution)) => execution,
             Ok(None) => return delivery.ack(),
-            Err(error) => return give_back(delivery, &error).await,
+            Err(error) => return try_again(delivery, &error).await,
         };
         match self.handle(execution).await {
             Ok(()) => delivery.ack(),
-            Err(error) => give_back(delivery, &error).await,
+            Err(error) => try_again(delivery, &error).await,
         }
     }
 
@@ -373,9 +373,7 @@ pub(super) const fn is_open(status: Status) -> bool {
     matches!(status, Status::Requested | Status::Delayed | Status::Scheduled)
 }
 
-/// The job goes back to its queue after a pause: a dependency failed.
-async fn give_back(delivery: Delivery, error: &DomainError) {
+async fn try_again(delivery: Delivery, error: &DomainError) {
     tracing::warn!(execution = %delivery.job.id(), %error, "can't be scheduled now; trying again");
-    tokio::time::sleep(PAUSE).await;
-    drop(delivery);
+    give_back(delivery, error).await;
 }

@@ -135,6 +135,19 @@ impl Bench {
         Self { services, store: self.store.clone(), dir: self.dir.clone() }
     }
 
+    /// The same store behind another bus.
+    pub fn on(&self, bus: Arc<dyn bus::Bus>) -> Self {
+        let services = Services::new(
+            self.store.clone(),
+            bus,
+            Arc::new(LocalCoordinator::new()),
+            Arc::new(SystemClock),
+            self.services.settings.clone(),
+            None,
+        );
+        Self { services, store: self.store.clone(), dir: self.dir.clone() }
+    }
+
     async fn insert_resources(&self) {
         let runner = RunnerType {
             id: Id::fresh(self.services.now()),

@@ -10,8 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bus::{Bus, BusError, Consumer, DeadLetters, Delivery, Event, Job, Queue, Received, Subscription, Topic};
 use bus_rabbitmq::{RabbitBus, RabbitOptions};
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
-use lapin::{Connection, ConnectionProperties};
 use model::Id;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -68,8 +66,6 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 #[derive(Debug)]
 pub struct TestBus {
     bus: RabbitBus,
-    url: String,
-    cluster: String,
 }
 
 impl TestBus {
@@ -83,10 +79,9 @@ impl TestBus {
     }
 
     pub async fn open(options: RabbitOptions) -> Self {
-        let (url, cluster) = (options.urls[0].clone(), options.cluster.clone());
         let bus = RabbitBus::open(options).unwrap();
         bus.ready(PATIENCE).await.unwrap();
-        Self { bus, url, cluster }
+        Self { bus }
     }
 
     pub fn handle(&self) -> RabbitBus {
@@ -104,27 +99,15 @@ impl Deref for TestBus {
 
 impl Drop for TestBus {
     fn drop(&mut self) {
-        let (url, cluster) = (self.url.clone(), self.cluster.clone());
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            // A broker that is gone took everything along.
-            let _ = runtime.block_on(async { timeout(Duration::from_secs(10), remove(&url, &cluster)).await });
-        });
-        cleaning.join().unwrap();
+        // A broker that is gone took everything along. Consumers that other tasks still hold must not make it anew.
+        let bus = self.bus.clone();
+        let removing = async move {
+            let _ = bus.remove().await;
+            bus.close().await;
+        };
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| runtime.block_on(removing));
     }
-}
-
-/// Removes everything of the cluster from the broker.
-pub async fn remove(url: &str, cluster: &str) -> lapin::Result<()> {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    for name in ["jobs.rules", "jobs.schedule", "jobs.run", "jobs.postrun", "dead", "probe"] {
-        channel.queue_delete(format!("squall.{cluster}.{name}").into(), QueueDeleteOptions::default()).await?;
-    }
-    for name in ["jobs", "dead", "events"] {
-        channel.exchange_delete(format!("squall.{cluster}.{name}").into(), ExchangeDeleteOptions::default()).await?;
-    }
-    connection.close(200, "done".into()).await
 }
 
 #[async_trait]
