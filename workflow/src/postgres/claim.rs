@@ -1,0 +1,94 @@
+//! Finding a workflow that has something to do, and locking it.
+
+use model::Id;
+use sqlx::PgConnection;
+
+use super::pool::Failed;
+use super::select::{Reading, head_of, text};
+use crate::port::Claim;
+use crate::rows::{Head, Received, Timer};
+use crate::stats::Counters;
+
+/// A workflow that this transaction holds.
+#[derive(Debug)]
+pub(super) struct Locked {
+    pub head: Head,
+    pub messages: Vec<Received>,
+    pub due: Vec<Timer>,
+}
+
+// `NO KEY`: deliveries, which lock the head against its deletion only, go on meanwhile.
+const ONE: &str = "SELECT id, engine, execution, status, rev, events, created, updated, finished, body
+    FROM workflows WHERE id = $1 AND NOT doomed FOR NO KEY UPDATE SKIP LOCKED";
+
+// Goes from one workflow with messages to the next by the index, and no further than the first that can be locked,
+// however many messages each one has.
+const WITH_MESSAGES: &str = "
+    WITH RECURSIVE waiting (workflow) AS (
+        (SELECT workflow FROM inbox WHERE used IS NULL AND workflow > $1 ORDER BY workflow LIMIT 1)
+        UNION ALL
+        SELECT (SELECT i.workflow FROM inbox i WHERE i.used IS NULL AND i.workflow > waiting.workflow
+                ORDER BY i.workflow LIMIT 1)
+        FROM waiting WHERE waiting.workflow IS NOT NULL
+    )
+    SELECT w.* FROM waiting CROSS JOIN LATERAL (
+        SELECT id, engine, execution, status, rev, events, created, updated, finished, body
+        FROM workflows WHERE id = waiting.workflow AND NOT doomed FOR NO KEY UPDATE SKIP LOCKED
+    ) w LIMIT 1";
+
+const WITH_TIMERS: &str = "SELECT id, engine, execution, status, rev, events, created, updated, finished, body
+    FROM workflows WHERE due <= $1 AND NOT doomed ORDER BY due LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED";
+
+/// In a transaction: locks one, if it has something to do.
+pub(super) async fn one(
+    connection: &mut PgConnection,
+    counters: &Counters,
+    workflow: Id,
+    claim: &Claim,
+) -> Result<Option<Locked>, Failed> {
+    let mut reading = Reading { connection, counters };
+    let query = sqlx::query(ONE).bind(text(workflow));
+    match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
+        Some(head) => load(&mut reading, head, claim).await,
+        None => Ok(None),
+    }
+}
+
+/// In a transaction: locks the next beyond `after` that has messages.
+pub(super) async fn with_messages(
+    connection: &mut PgConnection,
+    counters: &Counters,
+    after: &str,
+    claim: &Claim,
+) -> Result<Option<Locked>, Failed> {
+    let mut reading = Reading { connection, counters };
+    let query = sqlx::query(WITH_MESSAGES).bind(after.to_owned());
+    match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
+        // Others may have used its messages in the meantime.
+        Some(head) => load(&mut reading, head, claim).await,
+        None => Ok(None),
+    }
+}
+
+/// In a transaction: locks the one whose timer is due the longest.
+pub(super) async fn with_timers(
+    connection: &mut PgConnection,
+    counters: &Counters,
+    claim: &Claim,
+) -> Result<Option<Locked>, Failed> {
+    let mut reading = Reading { connection, counters };
+    let query = sqlx::query(WITH_TIMERS).bind(claim.now.micros());
+    match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
+        Some(head) => load(&mut reading, head, claim).await,
+        None => Ok(None),
+    }
+}
+
+async fn load(reading: &mut Reading<'_>, head: Head, claim: &Claim) -> Result<Option<Locked>, Failed> {
+    let messages = reading.inbox(head.id, super::select::page(claim.messages)).await?;
+    let due = reading.due_timers(head.id, claim.now, claim.timers.max(1)).await?;
+    if messages.is_empty() && due.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Locked { head, messages, due }))
+}
