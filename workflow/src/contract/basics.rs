@@ -155,16 +155,8 @@ pub async fn claims_exclude_each_other(factory: &impl Factory) {
     let other = drain_of(&*there, &Claim::next(at(0))).await;
     assert_eq!(other.state().id, id(2));
     other.release().await;
-    let committed = drain
-        .commit(
-            {
-                let change = using_all(&*drain);
-                change
-            },
-            HOLD,
-        )
-        .await
-        .unwrap();
+    let change = using_all(&*drain);
+    let committed = drain.commit(change, HOLD).await.unwrap();
     assert!(committed.more);
     let drain = drain_of(&*there, &Claim::one(id(1), at(0))).await;
     assert_eq!(drain.state().rev, 2);
@@ -184,7 +176,8 @@ pub async fn dropped_drains_let_go(factory: &impl Factory) {
     // Dropped in the middle of a read.
     let drain = drain_of(&*here, &Claim::one(id(1), at(0))).await;
     {
-        let read = drain.tasks(id(1), &TaskQuery { limit: 1, ..TaskQuery::default() });
+        let query = TaskQuery { limit: 1, ..TaskQuery::default() };
+        let read = drain.tasks(id(1), &query);
         let mut read = std::pin::pin!(read);
         let _ = futures::poll!(read.as_mut());
     }

@@ -33,7 +33,7 @@ async fn cost_of(state: &dyn WorkflowState, workflow: Id, items: u32, page: u32)
 pub async fn items_cost_the_same_however_many(factory: &impl Factory) {
     let state = factory.open(0).await;
     let mut costs = Vec::new();
-    for (n, (items, page)) in [(200_u32, 1), (800, 1), (1_000, 10), (10_000, 10)].into_iter().enumerate() {
+    for (n, (items, page)) in [(100_u32, 1), (500, 1), (1_000, 10), (10_000, 10)].into_iter().enumerate() {
         let cost = cost_of(&*state, id(n as u64 + 1), items, page).await;
         eprintln!("{items} items, {page} a drain: {cost:?}");
         costs.push((items, cost));

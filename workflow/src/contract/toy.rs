@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{HOLD, at, id};
 use crate::changes::{Changes, Creation};
 use crate::error::StateError;
-use crate::port::{Committed, Drain, Reader, WorkflowState};
+use crate::port::{Committed, Drain, WorkflowState};
 use crate::rows::{HeadState, Item, ItemQuery, Launch, Message, TakenLaunch, Timer};
 
 /// How long after a failure an item is tried again.
