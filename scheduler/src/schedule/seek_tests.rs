@@ -314,7 +314,7 @@ fn live(seed: u64, nodes: usize, faults: bool, count: usize) -> World {
     while asked < count {
         match world.random.below(if faults { 40 } else { 38 }) {
             0..10 => {
-                let limits = limits(&mut world.random, 4, seed % 2 == 0);
+                let limits = limits(&mut world.random, 4, seed.is_multiple_of(2));
                 world.executions.insert(id(asked), (limits, State::Open));
                 let node = world.random.below(nodes);
                 world.want(node, id(asked), asked);
