@@ -189,7 +189,7 @@ impl Lab {
                 "cluster",
                 format!(
                     "listen = \"{address}:{RAFT}\"\npeers = [{}]\nbootstrap_expect = {}\nca_file = \"{}/ca/ca.pem\"\n\
-                     cert_file = \"{dir}/node.pem\"\nkey_file = \"{dir}/node.key\"\n",
+                     cert_file = \"{dir}/cert.pem\"\nkey_file = \"{dir}/key.pem\"\n",
                     peers.join(", "),
                     self.options.nodes,
                     self.dir.display(),
