@@ -13,6 +13,12 @@ pub enum RaftError {
     /// The data directory belongs to another node or cluster, or its identity can't be read.
     #[error("{path}: {reason}", path = path.display())]
     Identity { path: PathBuf, reason: String },
+    /// A certificate, key or authority can't be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Certificate { path: PathBuf, reason: String },
+    /// The node-to-node listener can't be opened.
+    #[error("the node-to-node listener: {0}")]
+    Listen(String),
     /// The log can't be read or written (full disk, I/O error, damaged file, file in use).
     #[error("raft storage: {0}")]
     Storage(String),
@@ -31,6 +37,12 @@ pub enum RaftError {
     /// Some members still run a release that can't read the command.
     #[error("some members can't read commands of version {needs} yet (agreed: {agreed}); upgrade them first")]
     NotAgreed { needs: u16, agreed: u16 },
+    /// The group doesn't take this node in.
+    #[error("the raft group doesn't take this node in: {0}")]
+    NotAdmitted(String),
+    /// This node was removed from the group. It may come back as a new node: with an empty data directory.
+    #[error("this node was removed from the raft group; to join again it needs an empty raft data directory")]
+    Removed,
     /// The group was shut down.
     #[error("the raft group is stopped")]
     Stopped,
@@ -40,11 +52,19 @@ impl RaftError {
     /// Whether the same call may succeed later without anybody changing anything else.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Storage(_) | Self::NotLeader { .. } | Self::Timeout(_) | Self::NoSession | Self::NotAgreed { .. } => {
-                true
-            }
+            Self::Storage(_)
+            | Self::NotLeader { .. }
+            | Self::Timeout(_)
+            | Self::NoSession
+            | Self::NotAgreed { .. }
+            | Self::NotAdmitted(_) => true,
             Self::Refused(refusal) => refusal.is_retryable(),
-            Self::Option { .. } | Self::Identity { .. } | Self::Stopped => false,
+            Self::Option { .. }
+            | Self::Identity { .. }
+            | Self::Certificate { .. }
+            | Self::Listen(_)
+            | Self::Removed
+            | Self::Stopped => false,
         }
     }
 }

@@ -49,8 +49,9 @@ impl Identity {
         hex(self.node_id)
     }
 
-    /// Reads the directory's identity, or gives it a new one. Blocks.
-    pub fn load_or_create(dir: &Path, expected_cluster: Option<&str>) -> Result<Self, RaftError> {
+    /// Reads the directory's identity, or gives it a new one: of the expected cluster, else of `usual`, else of a new
+    /// one. Blocks.
+    pub fn load_or_create(dir: &Path, expected_cluster: Option<&str>, usual: Option<&str>) -> Result<Self, RaftError> {
         let path = dir.join(FILE);
         let refuse = |reason: String| RaftError::Identity { path: path.clone(), reason };
         fs::create_dir_all(dir).map_err(|error| refuse(format!("the directory can't be made: {error}")))?;
@@ -60,7 +61,7 @@ impl Identity {
                 if log_path(dir).symlink_metadata().is_ok() {
                     return Err(refuse("is missing, but a log is there; restore the file".to_owned()));
                 }
-                let identity = Self::fresh(expected_cluster);
+                let identity = Self::fresh(expected_cluster.or(usual));
                 identity.save(dir)?;
                 identity
             }
@@ -136,22 +137,22 @@ mod tests {
     #[test]
     fn is_kept_and_guarded() {
         let dir = tempfile::tempdir().unwrap();
-        let made = Identity::load_or_create(dir.path(), None).unwrap();
-        assert_eq!(Identity::load_or_create(dir.path(), None).unwrap(), made);
-        assert_eq!(Identity::load_or_create(dir.path(), Some(&made.cluster_id)).unwrap(), made);
-        let foreign = Identity::load_or_create(dir.path(), Some("other")).unwrap_err();
+        let made = Identity::load_or_create(dir.path(), None, None).unwrap();
+        assert_eq!(Identity::load_or_create(dir.path(), None, None).unwrap(), made);
+        assert_eq!(Identity::load_or_create(dir.path(), Some(&made.cluster_id), None).unwrap(), made);
+        let foreign = Identity::load_or_create(dir.path(), Some("other"), None).unwrap_err();
         assert!(foreign.to_string().contains("not to 'other'"), "{foreign}");
 
         let path = dir.path().join(FILE);
         let text = fs::read_to_string(&path).unwrap();
         for damage in [text.replacen(&made.node_hex()[..4], "dead", 1), text[..20].to_owned(), String::new()] {
             fs::write(&path, damage).unwrap();
-            let error = Identity::load_or_create(dir.path(), None).unwrap_err().to_string();
+            let error = Identity::load_or_create(dir.path(), None, None).unwrap_err().to_string();
             assert!(error.contains("damaged"), "{error}");
         }
         fs::remove_file(&path).unwrap();
         fs::write(log_path(dir.path()), b"x").unwrap();
-        let error = Identity::load_or_create(dir.path(), None).unwrap_err().to_string();
+        let error = Identity::load_or_create(dir.path(), None, None).unwrap_err().to_string();
         assert!(error.contains("a log is there"), "{error}");
     }
 

@@ -1,6 +1,8 @@
 //! Settings of a [`Group`](crate::Group) and their limits.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +43,94 @@ pub struct Options {
     pub keep_entries: u64,
     /// redb's page cache, bytes.
     pub cache_bytes: usize,
+    /// How to find and be found by other nodes; None: a group of one that nobody can join.
+    pub cluster: Option<ClusterOptions>,
+}
+
+/// A node's place in a group of several.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    /// Where this node listens for the others.
+    pub listen: SocketAddr,
+    /// `host:port` by which the others reach it.
+    pub advertise: String,
+    pub tls: TlsFiles,
+    /// A group is founded once so many nodes that want to vote and have no log yet see each other. Must be equal on all.
+    pub bootstrap_expect: u32,
+    /// `host:port` of nodes to ask; this node may be among them.
+    pub peers: Vec<String>,
+    /// Whether this node votes; if not it follows as a learner and does everything else.
+    pub voter: bool,
+    /// More voters than that are not made (by this node, when it leads); the others stay learners.
+    pub max_voters: u32,
+    /// Lets a node without a certificate ask for one; see [`crate::pki::mint_token`].
+    pub join_token: Option<String>,
+    /// The authority's key, on nodes that issue certificates for join tokens.
+    pub ca_key: Option<PathBuf>,
+}
+
+/// PEM files; read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The cluster's authority (or several, while it is being replaced).
+    pub ca: PathBuf,
+    /// This node's certificate, with intermediate ones behind it. Its common name must be the node's name.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl ClusterOptions {
+    /// A voter of a group of three.
+    pub fn new(listen: SocketAddr, advertise: impl Into<String>, tls: TlsFiles, peers: Vec<String>) -> Self {
+        Self {
+            listen,
+            advertise: advertise.into(),
+            tls,
+            bootstrap_expect: 3,
+            peers,
+            voter: true,
+            max_voters: 5,
+            join_token: None,
+            ca_key: None,
+        }
+    }
+
+    fn validate(&self) -> Result<(), RaftError> {
+        let bad = |name, reason: &str| Err(RaftError::Option { name, reason: reason.to_owned() });
+        let is_address = |text: &str| {
+            text.rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+        };
+        if !is_address(&self.advertise) {
+            return bad("advertise", "must be host:port");
+        }
+        if let Some(peer) = self.peers.iter().find(|peer| !is_address(peer)) {
+            return bad("peers", &format!("'{peer}' isn't host:port"));
+        }
+        if self.bootstrap_expect == 0 {
+            return bad("bootstrap_expect", "must be at least 1");
+        }
+        if self.max_voters < self.bootstrap_expect {
+            return bad("max_voters", "must be at least bootstrap_expect");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ClusterOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterOptions")
+            .field("listen", &self.listen)
+            .field("advertise", &self.advertise)
+            .field("tls", &self.tls)
+            .field("bootstrap_expect", &self.bootstrap_expect)
+            .field("peers", &self.peers)
+            .field("voter", &self.voter)
+            .field("max_voters", &self.max_voters)
+            .field("join_token", &self.join_token.as_ref().map(|_| "(secret)"))
+            .field("ca_key", &self.ca_key)
+            .finish()
+    }
 }
 
 impl Options {
@@ -61,6 +151,7 @@ impl Options {
             snapshot_after: 2_000,
             keep_entries: 200,
             cache_bytes: 2 << 20,
+            cluster: None,
         }
     }
 
@@ -109,7 +200,7 @@ impl Options {
         if self.cache_bytes < 64 << 10 {
             return bad("cache_bytes", "must be at least 65536");
         }
-        Ok(())
+        self.cluster.as_ref().map_or(Ok(()), ClusterOptions::validate)
     }
 }
 

@@ -11,15 +11,74 @@ use openraft::impls::leader_id_adv::LeaderId;
 use openraft::{EntryPayload, Membership};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{NodeId, Proposal, Response};
+use crate::state::{COMMAND_VERSION, NodeId, Proposal, Response, SNAPSHOT_FORMAT};
 
 /// A member as the others find it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     pub name: String,
     /// `host:port` of its node-to-node listener; none in a group of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// Becomes a voter when it has caught up and there is room.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub voter: bool,
+    #[serde(default, skip_serializing_if = "Reads::is_first")]
+    pub reads: Reads,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { name: String::new(), address: None, voter: true, reads: Reads::default() }
+    }
+}
+
+/// The highest versions that a node's release can read: nobody may write newer ones while it is a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    pub command: u16,
+    pub snapshot: u16,
+    pub wire: u16,
+}
+
+/// The version of what nodes say to each other.
+pub const WIRE_VERSION: u16 = 1;
+
+impl Default for Reads {
+    /// Those of the first release, which didn't tell.
+    fn default() -> Self {
+        Self { command: 1, snapshot: 1, wire: 1 }
+    }
+}
+
+impl Reads {
+    /// This release's.
+    pub fn ours() -> Self {
+        Self { command: COMMAND_VERSION, snapshot: SNAPSHOT_FORMAT, wire: WIRE_VERSION }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+    fn is_first(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What both can read.
+    pub fn lowest(self, other: Self) -> Self {
+        Self {
+            command: self.command.min(other.command),
+            snapshot: self.snapshot.min(other.snapshot),
+            wire: self.wire.min(other.wire),
+        }
+    }
 }
 
 openraft::declare_raft_types!(
@@ -55,10 +114,11 @@ impl From<Position> for LogId {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct VoteRecord {
     term: u64,
-    node: NodeId,
+    /// Who leads or wants to.
+    pub node: NodeId,
     committed: bool,
 }
 
@@ -104,11 +164,31 @@ enum Payload {
     Members(Members),
 }
 
-/// A log entry on disk.
+/// A log entry on disk, and between nodes.
 #[derive(Debug, Serialize, Deserialize)]
-struct EntryRecord {
+pub struct EntryRecord {
     at: Position,
     payload: Payload,
+}
+
+impl EntryRecord {
+    pub fn of(entry: &Entry) -> Self {
+        let payload = match &entry.payload {
+            EntryPayload::Blank => Payload::Blank,
+            EntryPayload::Normal(proposal) => Payload::Command(proposal.clone()),
+            EntryPayload::Membership(members) => Payload::Members(Members::of(members)),
+        };
+        Self { at: entry.log_id.into(), payload }
+    }
+
+    pub fn into_entry(self) -> io::Result<Entry> {
+        let payload = match self.payload {
+            Payload::Blank => EntryPayload::Blank,
+            Payload::Command(proposal) => EntryPayload::Normal(proposal),
+            Payload::Members(members) => EntryPayload::Membership(members.into_membership()?),
+        };
+        Ok(Entry { log_id: self.at.into(), payload })
+    }
 }
 
 /// What a snapshot was taken at; stored beside its bytes.
@@ -156,22 +236,11 @@ pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> io::Result<T> {
 }
 
 pub fn encode_entry(entry: &Entry) -> io::Result<Vec<u8>> {
-    let payload = match &entry.payload {
-        EntryPayload::Blank => Payload::Blank,
-        EntryPayload::Normal(proposal) => Payload::Command(proposal.clone()),
-        EntryPayload::Membership(members) => Payload::Members(Members::of(members)),
-    };
-    encode(&EntryRecord { at: entry.log_id.into(), payload })
+    encode(&EntryRecord::of(entry))
 }
 
 pub fn decode_entry(bytes: &[u8]) -> io::Result<Entry> {
-    let record: EntryRecord = decode(bytes)?;
-    let payload = match record.payload {
-        Payload::Blank => EntryPayload::Blank,
-        Payload::Command(proposal) => EntryPayload::Normal(proposal),
-        Payload::Members(members) => EntryPayload::Membership(members.into_membership()?),
-    };
-    Ok(Entry { log_id: record.at.into(), payload })
+    decode::<EntryRecord>(bytes)?.into_entry()
 }
 
 #[cfg(test)]

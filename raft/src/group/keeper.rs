@@ -14,6 +14,8 @@ use crate::state::{Command, Refusal, Response};
 const RETRY: Duration = Duration::from_millis(50);
 /// First and longest pause before the log is opened again.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How long another node may take to become the leader at shutdown.
+const HANDOVER: Duration = Duration::from_millis(500);
 /// How long the end of the session may take at shutdown.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -34,6 +36,7 @@ pub async fn run(inner: Arc<Inner>) {
             Ok(()) => {}
             // Not cut off by a shutdown: a half-opened log would keep the file in use.
             Err(RaftError::Storage(reason)) => keeper.reopen(reason).await,
+            Err(RaftError::Removed) => keeper.removed().await,
             Err(error) => {
                 tracing::debug!(%error, "the session can't be kept at the moment");
                 keeper.pause(RETRY).await;
@@ -81,6 +84,17 @@ impl Keeper {
             () = self.inner.broken.notified() => {}
         }
         Ok(())
+    }
+
+    /// Says so, until somebody stops this node.
+    async fn removed(&mut self) {
+        self.epoch = None;
+        self.inner.show_nothing();
+        let text = RaftError::Removed.to_string();
+        if self.inner.trouble.lock().replace(text.clone()).as_ref() != Some(&text) {
+            tracing::error!("{text}");
+        }
+        self.pause(REOPEN.1).await;
     }
 
     /// Sleeps, unless the group stops.
@@ -198,7 +212,7 @@ impl Keeper {
         if self.inner.cancel.is_cancelled() {
             return;
         }
-        match Core::start(&self.inner.options, &self.inner.identity, self.inner.told.clone()).await {
+        match self.inner.start_core().await {
             Ok(core) => {
                 *self.inner.core.write() = Some(Arc::new(core));
                 self.inner.told.changed.send_modify(|count| *count = count.wrapping_add(1));
@@ -211,6 +225,10 @@ impl Keeper {
         self.inner.show_nothing();
         let core = self.inner.core.write().take();
         let Some(core) = core else { return };
+        // The others have a leader again before they miss this one.
+        if let Err(error) = core.give_up_lead(None, HANDOVER).await {
+            tracing::warn!(%error, "the lead couldn't be handed over");
+        }
         if let Some(epoch) = self.epoch {
             let command = Command::EndSession { node: self.inner.identity.node_id, epoch };
             if let Err(error) = core.propose(command, GOODBYE).await {

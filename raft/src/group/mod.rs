@@ -6,11 +6,15 @@
 //! * [`deadlines`]: the leader's book of when sessions are suspended and end, pure; why leases don't overlap.
 //! * [`reaper`]: the leader's task over it. [`witness`]: how much of its waiting a new leader may save.
 //! * [`requests`]: what callers ask of the group: sensors, permits, agreed values, content.
+//! * [`members`]: on the leader, who belongs to the group: joins, promotions, removals.
+//! * [`home`]: the threads of a cluster's consensus.
 
-mod core;
+pub(crate) mod core;
 mod deadlines;
+mod home;
 mod keeper;
 mod leases;
+pub(crate) mod members;
 mod reaper;
 mod requests;
 mod status;
@@ -29,11 +33,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use leases::Limits;
 pub use status::{Content, DutyStatus, SensorStatus, SessionStatus, Status};
 
-use self::core::Core;
+use self::core::{Core, Parts};
+use self::home::Home;
 use self::leases::Renewed;
 use crate::error::RaftError;
 use crate::identity::Identity;
-use crate::options::Options;
+use crate::join;
+use crate::network::listener::Server;
+use crate::network::peers::Peers;
+use crate::network::tls::Tls;
+use crate::options::{ClusterOptions, Options};
 use crate::state::{COMMAND_VERSION, Command, Response};
 use crate::storage::Told;
 
@@ -47,9 +56,11 @@ pub struct Group {
 }
 
 /// What the tasks share.
-struct Inner {
-    options: Options,
-    identity: Identity,
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) identity: Identity,
+    /// None in a group of one.
+    pub(crate) cluster: Option<Cluster>,
     /// None while the log is being reopened, and after the end.
     core: RwLock<Option<Arc<Core>>>,
     /// Told of what is applied; outlives the core.
@@ -62,7 +73,16 @@ struct Inner {
     trouble: Mutex<Option<String>>,
     /// Somebody found the core dead.
     broken: Notify,
-    cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// What a node of a cluster has besides.
+pub(crate) struct Cluster {
+    pub options: ClusterOptions,
+    pub peers: Arc<Peers>,
+    pub joining: join::Joining,
+    /// Held while the leader changes the membership: one change at a time.
+    pub changing: tokio::sync::Mutex<()>,
 }
 
 fn slot(duty: Duty) -> usize {
@@ -80,30 +100,12 @@ impl Group {
     /// file is in use, damaged, or the disk is full).
     pub async fn open(options: Options) -> Result<Self, RaftError> {
         options.validate()?;
-        let (dir, cluster) = (options.data_dir.clone(), options.cluster_id.clone());
-        let identity = blocking(move || Identity::load_or_create(&dir, cluster.as_deref())).await?;
-        let told = Told::default();
-        let core = Core::start(&options, &identity, told.clone()).await?;
-        let identity = Identity { has_log: true, ..identity };
-        let cancel = CancellationToken::new();
-        let inner = Arc::new(Inner {
-            options,
-            identity,
-            core: RwLock::new(Some(Arc::new(core))),
-            told,
-            renewed: watch::channel(None).0,
-            session: watch::channel(None).0,
-            duties: std::array::from_fn(|_| watch::channel(None).0),
-            sensors: watch::channel(Arc::default()).0,
-            trouble: Mutex::new(None),
-            broken: Notify::new(),
-            cancel: cancel.clone(),
-        });
-        let tasks = vec![
-            tokio::spawn(leases::publish(inner.clone())),
-            tokio::spawn(reaper::run(inner.clone())),
-            tokio::spawn(keeper::run(inner.clone())),
-        ];
+        let home = Home::new(options.cluster.is_some())?;
+        // On the threads on which its tasks are to run.
+        let opened = home.spawn(open(options)).await;
+        let Opened { inner, server } = opened.map_err(|error| RaftError::Storage(error.to_string()))??;
+        let cancel = inner.cancel.clone();
+        let tasks = vec![home.handle().clone().spawn(run(inner.clone(), server, home))];
         Ok(Self { inner, tasks: Arc::new(Mutex::new(tasks)), _guard: Arc::new(cancel.drop_guard()) })
     }
 
@@ -199,7 +201,98 @@ impl Group {
     }
 }
 
+struct Opened {
+    inner: Arc<Inner>,
+    server: Option<Server>,
+}
+
+/// Opens everything, in the runtime of the consensus.
+async fn open(options: Options) -> Result<Opened, RaftError> {
+    let tls = match options.cluster.clone() {
+        Some(cluster) => {
+            Some(Arc::new(blocking(move || Tls::load(cluster.tls.clone(), cluster.ca_key.is_some())).await?))
+        }
+        None => None,
+    };
+    if let (Some(tls), Some(cluster)) = (&tls, &options.cluster)
+        && tls.name() != options.node_name
+    {
+        let reason = format!("is the certificate of node '{}', this one is '{}'", tls.name(), options.node_name);
+        return Err(RaftError::Certificate { path: cluster.tls.cert.clone(), reason });
+    }
+    let (dir, expected) = (options.data_dir.clone(), options.cluster_id.clone());
+    let usual = tls.as_ref().and_then(|tls| tls.authority());
+    let identity = blocking(move || Identity::load_or_create(&dir, expected.as_deref(), usual.as_deref())).await?;
+    let mut server = None;
+    let mut cluster = None;
+    if let (Some(options), Some(tls)) = (&options.cluster, tls) {
+        server = Some(Server::bind(options.listen, tls.clone()).await?);
+        let (name, id) = (tls.name(), identity.cluster_id.clone());
+        let peers = Peers::new(identity.node_id, name, id, tls, tokio::runtime::Handle::current());
+        cluster = Some(Cluster {
+            options: options.clone(),
+            peers: Arc::new(peers),
+            joining: join::Joining::default(),
+            changing: tokio::sync::Mutex::default(),
+        });
+    }
+    let told = Told::default();
+    let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
+    let parts = Parts { options: &options, identity: &identity, peers, told: told.clone() };
+    let core = Core::start(parts).await?;
+    let inner = Arc::new(Inner {
+        identity: Identity { has_log: true, ..identity },
+        options,
+        cluster,
+        core: RwLock::new(Some(Arc::new(core))),
+        told,
+        renewed: watch::channel(None).0,
+        session: watch::channel(None).0,
+        duties: std::array::from_fn(|_| watch::channel(None).0),
+        sensors: watch::channel(Arc::default()).0,
+        trouble: Mutex::new(None),
+        broken: Notify::new(),
+        cancel: CancellationToken::new(),
+    });
+    Ok(Opened { inner, server })
+}
+
+/// Everything that runs for a node, until it is cancelled. `_home` goes last.
+async fn run(inner: Arc<Inner>, server: Option<Server>, _home: Home) {
+    // Other nodes are answered until the session has ended: its end needs them.
+    let serving = CancellationToken::new();
+    let server = server.map(|server| tokio::spawn(server.run(inner.clone(), serving.clone())));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(leases::publish(inner.clone()));
+    tasks.spawn(reaper::run(inner.clone()));
+    tasks.spawn(keeper::run(inner.clone()));
+    if inner.cluster.is_some() {
+        tasks.spawn(join::run(inner.clone()));
+        tasks.spawn(members::run(inner.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() {
+            tracing::error!("a task of the raft group panicked");
+        }
+    }
+    serving.cancel();
+    if let Some(server) = server {
+        let _ = server.await;
+    }
+}
+
 impl Inner {
+    /// Starts a core; the former one must be closed.
+    pub(crate) async fn start_core(&self) -> Result<Core, RaftError> {
+        let peers = self.peers().cloned();
+        let told = self.told.clone();
+        Core::start(Parts { options: &self.options, identity: &self.identity, peers, told }).await
+    }
+
+    pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
+        self.cluster.as_ref().map(|cluster| &cluster.peers)
+    }
+
     /// Proposes a command and waits until it is applied.
     async fn propose(&self, command: Command) -> Result<Response, RaftError> {
         let core = self.live_core()?;
@@ -216,10 +309,10 @@ impl Inner {
     /// The highest version of commands that every member reads.
     fn min_version(&self, core: &Core) -> u16 {
         let alone = core.reader.with(|applied| applied.members.membership().nodes().count() == 1);
-        if alone { COMMAND_VERSION } else { 1 }
+        if alone { COMMAND_VERSION } else { core.min_versions().command }
     }
 
-    fn live_core(&self) -> Result<Arc<Core>, RaftError> {
+    pub(crate) fn live_core(&self) -> Result<Arc<Core>, RaftError> {
         if let Some(core) = self.core.read().clone() {
             return Ok(core);
         }

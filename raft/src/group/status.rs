@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use openraft::async_runtime::WatchReceiver;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Inner;
 use crate::state::{ContentState, NodeId, State};
 
 /// The state of the group as this node sees it; on a node that doesn't lead it may lag.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Status {
     pub cluster_id: String,
     /// 16 hex digits.
@@ -43,7 +44,7 @@ pub struct Status {
     pub trouble: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
     pub node: String,
     pub node_id: String,
@@ -55,7 +56,7 @@ pub struct SessionStatus {
     pub draining: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SensorStatus {
     pub sensor: String,
     pub epoch: u64,
@@ -65,7 +66,7 @@ pub struct SensorStatus {
     pub moves: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DutyStatus {
     pub duty: model::Duty,
     pub epoch: u64,
@@ -75,7 +76,7 @@ pub struct DutyStatus {
 }
 
 /// A content revision and its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     pub revision: u64,
     pub hash: String,
