@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordinator::Heard;
 use tokio::time::timeout;
-use zookeeper_client::{AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionState};
+use zookeeper_client::{AddWatchMode, Client, Error, EventType, PersistentWatcher};
 
 use crate::jittered;
 use crate::record::{Record, key};
@@ -35,7 +35,7 @@ pub(crate) async fn listen(session: Arc<Session>) {
                     .run(watcher)
                     .await;
                 session.set(None);
-                tracing::warn!("the session with ZooKeeper has ended; beginning another");
+                tracing::warn!("the connection to ZooKeeper was lost; beginning another session");
             }
             Ok(Err(error)) => tracing::warn!(%error, "no session with ZooKeeper; trying again"),
             Err(_) => tracing::warn!("no session with ZooKeeper in time; trying again"),
@@ -60,19 +60,15 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    /// Until the session ends.
+    /// Until the connection breaks or the session ends.
     async fn run(mut self, mut watcher: PersistentWatcher) {
         self.look_at_generation().await;
         loop {
             let event = watcher.changed().await;
             match event.event_type {
-                EventType::Session if event.session_state.is_terminated() => return,
-                EventType::Session if event.session_state == SessionState::SyncConnected => {
-                    // A watch misses what happens while its connection is broken.
-                    self.session.feed.tell(Heard::Lost);
-                    self.look_at_generation().await;
-                }
-                EventType::Session => {}
+                // A watch misses what happens while its connection is broken, and is not always there afterwards. A
+                // new session is as good as the old one: nothing hangs on it.
+                EventType::Session => return,
                 EventType::NodeDeleted => match key(&event.path) {
                     Some(key) => drop(self.seen.remove(&key)),
                     None => self.look_at_generation().await,
