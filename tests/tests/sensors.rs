@@ -51,7 +51,10 @@ trigger_types:
 ";
 
 fn write_code(data: &Path, version: u64) -> Result<()> {
-    Ok(std::fs::write(data.join("packs/stranger/sensors/counter.py"), COUNTER.replace("VERSION", &version.to_string()))?)
+    Ok(std::fs::write(
+        data.join("packs/stranger/sensors/counter.py"),
+        COUNTER.replace("VERSION", &version.to_string()),
+    )?)
 }
 
 fn write_pack(data: &Path) -> Result<()> {
