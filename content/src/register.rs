@@ -1,10 +1,12 @@
 //! Registration: the store comes to hold what the files of packs say (spec/packs.md §5).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use bus::{Change, Event};
 use domain::{DomainError, Services, rules, triggers};
 use futures::future::join_all;
-use model::{Config, ConfigSchema, Id, Object, Rule, RunnerType};
+use model::{Config, ConfigSchema, Id, Object, Pack, Resource, Rule, RunnerType};
 use serde_json::{Map, Value};
 use store::{Cond, Query, StoreExt};
 
@@ -135,6 +137,11 @@ pub async fn register(services: &Services, request: &RegisterRequest) -> Result<
             counts.add(counted, done);
         }
     }
+    if wanted(Kind::Sensor) {
+        for run in &runs {
+            run.announce().await?;
+        }
+    }
     Ok(counts)
 }
 
@@ -211,6 +218,19 @@ impl Run<'_> {
         };
         // StackStorm counts the schema where there is no configuration.
         Ok(("configs", done.max(usize::from(self.files.config_schema.is_some()))))
+    }
+
+    /// Its files were read anew: whoever runs a sensor of it looks whether the code is still the same.
+    async fn announce(&self) -> Result<(), ContentError> {
+        if let Some(pack) = self.services.catalog.pack(self.pack_name()).await? {
+            self.services.bus.announce(Arc::new(Event::Content {
+                change: Change::Update,
+                collection: Pack::COLLECTION.name.to_owned(),
+                id: pack.id,
+                reference: pack.reference.clone(),
+            }));
+        }
+        Ok(())
     }
 
     /// The pack's row and configuration schema.
