@@ -295,7 +295,8 @@ pub async fn limits_are_named(factory: &impl Factory) {
     begin(&*state, id(1)).await;
     state.deliver(id(1), &[message(1)]).await.unwrap();
     let large = "x".repeat(MAX_BODY_BYTES + 1);
-    let spoil: &[(&str, &dyn Fn(&mut Changes))] = &[
+    type Spoil<'a> = (&'a str, &'a dyn Fn(&mut Changes));
+    let spoil: &[Spoil<'_>] = &[
         ("a body", &|change| change.cells.push(cell("s", "k", &large))),
         ("a head", &|change| change.head.body.clone_from(&large)),
         ("a name", &|change| change.cells.push(cell("s", &large, ""))),

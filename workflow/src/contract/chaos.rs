@@ -149,10 +149,8 @@ pub async fn each_message_is_used_once(factory: &impl Factory) {
                 assert!(launched.is_some(), "seed {seed}: item {item} attempt {attempt} was never launched");
             }
         }
-        // Nothing else waits: what comes now was there before.
-        for received in nodes[0].inbox(id(n), 1_000).await.unwrap() {
-            panic!("seed {seed}: {received:?} was not used");
-        }
+        // Nothing else waits: what came again was there before.
+        assert_eq!(nodes[0].inbox(id(n), 1_000).await.unwrap(), [], "seed {seed}");
     }
     let aborted = world.aborted.load(Ordering::Relaxed);
     assert!(aborted > 5, "only {aborted} engines died");
@@ -190,7 +188,6 @@ pub async fn event_logs_replay_to_the_state(factory: &impl Factory) {
         }
         let head = state.head(workflow).await.unwrap().unwrap();
         assert_eq!(head.status, "succeeded", "WORKFLOW_TEST_SEED={seed}");
-        assert_eq!(head.rev, head.rev.max(1));
     }
 }
 

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
-use super::pool::Failed;
+use super::failure::Failed;
 use super::select::text;
 use crate::changes::{Changes, Prepared};
 use crate::document::Packed;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{Id, Timestamp};
 use sqlx::{PgConnection, Row as _};
 
-use super::pool::Failed;
+use super::failure::Failed;
 use super::select::{Reading, page, taken_of, text};
 use crate::port::{Deletion, Delivered};
 use crate::rows::{Message, TakenLaunch};

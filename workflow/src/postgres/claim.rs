@@ -3,7 +3,7 @@
 use model::Id;
 use sqlx::PgConnection;
 
-use super::pool::Failed;
+use super::failure::Failed;
 use super::select::{Reading, head_of, text};
 use crate::port::Claim;
 use crate::rows::{Head, Received, Timer};
@@ -39,18 +39,29 @@ const WITH_MESSAGES: &str = "
 const WITH_TIMERS: &str = "SELECT id, engine, execution, status, rev, events, created, updated, finished, body
     FROM workflows WHERE due <= $1 AND NOT doomed ORDER BY due LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED";
 
+/// What a claim found.
+#[derive(Debug)]
+pub(super) enum Found {
+    Locked(Box<Locked>),
+    /// It was locked, and there was nothing to do. Whoever delivered to it in the meantime found it busy, and relies
+    /// on another look after it is let go.
+    Empty(Id),
+    /// Nothing that could be locked.
+    Nothing,
+}
+
 /// In a transaction: locks one, if it has something to do.
 pub(super) async fn one(
     connection: &mut PgConnection,
     counters: &Counters,
     workflow: Id,
     claim: &Claim,
-) -> Result<Option<Locked>, Failed> {
+) -> Result<Found, Failed> {
     let mut reading = Reading { connection, counters };
     let query = sqlx::query(ONE).bind(text(workflow));
     match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
         Some(head) => load(&mut reading, head, claim).await,
-        None => Ok(None),
+        None => Ok(Found::Nothing),
     }
 }
 
@@ -60,13 +71,12 @@ pub(super) async fn with_messages(
     counters: &Counters,
     after: &str,
     claim: &Claim,
-) -> Result<Option<Locked>, Failed> {
+) -> Result<Found, Failed> {
     let mut reading = Reading { connection, counters };
     let query = sqlx::query(WITH_MESSAGES).bind(after.to_owned());
     match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
-        // Others may have used its messages in the meantime.
         Some(head) => load(&mut reading, head, claim).await,
-        None => Ok(None),
+        None => Ok(Found::Nothing),
     }
 }
 
@@ -75,20 +85,20 @@ pub(super) async fn with_timers(
     connection: &mut PgConnection,
     counters: &Counters,
     claim: &Claim,
-) -> Result<Option<Locked>, Failed> {
+) -> Result<Found, Failed> {
     let mut reading = Reading { connection, counters };
     let query = sqlx::query(WITH_TIMERS).bind(claim.now.micros());
     match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
         Some(head) => load(&mut reading, head, claim).await,
-        None => Ok(None),
+        None => Ok(Found::Nothing),
     }
 }
 
-async fn load(reading: &mut Reading<'_>, head: Head, claim: &Claim) -> Result<Option<Locked>, Failed> {
+async fn load(reading: &mut Reading<'_>, head: Head, claim: &Claim) -> Result<Found, Failed> {
     let messages = reading.inbox(head.id, super::select::page(claim.messages)).await?;
     let due = reading.due_timers(head.id, claim.now, claim.timers.max(1)).await?;
     if messages.is_empty() && due.is_empty() {
-        return Ok(None);
+        return Ok(Found::Empty(head.id));
     }
-    Ok(Some(Locked { head, messages, due }))
+    Ok(Found::Locked(Box::new(Locked { head, messages, due })))
 }

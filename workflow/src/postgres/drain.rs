@@ -10,8 +10,9 @@ use tokio::time::timeout_at;
 
 use super::apply::Writing;
 use super::claim::Locked;
+use super::failure::Failed;
 use super::listen::Doorbell;
-use super::pool::{Failed, Lease};
+use super::pool::Lease;
 use super::select::text;
 use crate::changes::Changes;
 use crate::error::StateError;

@@ -42,3 +42,33 @@ pub(super) fn failure(error: &sqlx::Error) -> StateError {
         None => StateError::Unavailable(format!("PostgreSQL: {error}")),
     }
 }
+
+/// How a step failed, and what to do about it.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// From the database.
+    Sql(sqlx::Error),
+    /// Decided here.
+    State(StateError),
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StateError> for Failed {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<Failed> for StateError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Sql(error) => failure(&error),
+            Failed::State(error) => error,
+        }
+    }
+}

@@ -7,8 +7,6 @@
 //! * Nodes wake each other by NOTIFY ([`listen`]).
 //! * The tables lie in a schema of their own, made by [`migrate`].
 
-#[macro_use]
-mod reader;
 mod apply;
 mod boxes;
 mod claim;
@@ -18,7 +16,15 @@ mod listen;
 mod migrate;
 mod options;
 mod pool;
+#[path = "../common/select.rs"]
 mod select;
+
+/// What the shared SQL runs on.
+mod driver {
+    pub use sqlx::PgConnection as Connection;
+    pub use sqlx::Postgres as Database;
+    pub use sqlx::postgres::{PgArguments as Arguments, PgRow as Row};
+}
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,12 +46,13 @@ use crate::rows::{Head, HeadQuery, Message, Received, TakenLaunch, Task};
 use crate::stats::Stats;
 use crate::wake::Wakes;
 use apply::Writing;
-use claim::Locked;
+use claim::Found;
 use drain::{Abandoned, PostgresDrain};
+use failure::Failed;
 use listen::Doorbell;
 pub use migrate::FORMAT;
 pub use options::{PostgresOptions, TlsOptions};
-use pool::{Failed, Lease, Pool};
+use pool::{Lease, Pool};
 
 /// The [`WorkflowState`] on PostgreSQL. Stop it with [`WorkflowState::close`].
 #[derive(Debug)]
@@ -90,29 +97,57 @@ impl PostgresState {
         self.pool.call(step).await
     }
 
-    fn drain(&self, (lease, locked): (Lease, Locked)) -> Claimed {
+    /// Runs a search in a transaction, which stays open if it locked something.
+    async fn search<F, S>(&self, step: F) -> Result<Result<Claimed, Found>, StateError>
+    where
+        F: Fn(Lease) -> S + Sync,
+        S: Future<Output = Result<(Lease, Found), Failed>> + Send,
+    {
+        let other = Mutex::new(Found::Nothing);
+        let (step, note) = (&step, &other);
+        let locked = self
+            .pool
+            .begin(|lease| async move {
+                let (lease, found) = step(lease).await?;
+                match found {
+                    Found::Locked(locked) => Ok((lease, Some(locked))),
+                    found => {
+                        *note.lock() = found;
+                        Ok((lease, None))
+                    }
+                }
+            })
+            .await?;
+        let Some((lease, locked)) = locked else { return Ok(Err(other.into_inner())) };
         failpoint::hit(failpoint::DRAIN_LOADED);
-        let drain = PostgresDrain::new(locked, lease, Arc::clone(&self.bell), self.abandoned.clone());
-        Claimed::Drain(Box::new(drain))
+        let drain = PostgresDrain::new(*locked, lease, Arc::clone(&self.bell), self.abandoned.clone());
+        Ok(Ok(Claimed::Drain(Box::new(drain))))
     }
 
     async fn claim_one(&self, workflow: Id, claim: &Claim) -> Result<Claimed, StateError> {
         let counters = &self.pool.counters;
-        let locked = self
-            .pool
-            .begin(|mut lease| async move {
-                let done = claim::one(lease.connection()?, counters, workflow, claim).await?;
-                Ok((lease, done))
-            })
-            .await?;
-        if let Some(held) = locked {
-            return Ok(self.drain(held));
+        loop {
+            let found = self
+                .search(|mut lease| async move {
+                    let found = claim::one(lease.connection()?, counters, workflow, claim).await?;
+                    Ok((lease, found))
+                })
+                .await?;
+            let found = match found {
+                Ok(drain) => return Ok(drain),
+                Err(found) => found,
+            };
+            let idle = self.inbox(workflow, 1).await?.is_empty() && {
+                let (now, limit) = (claim.now, 1);
+                read!(self, due_timers(workflow, now, limit))?.is_empty()
+            };
+            match found {
+                _ if idle => return Ok(Claimed::Idle),
+                // It came just now.
+                Found::Empty(_) => {}
+                _ => return Ok(Claimed::Busy),
+            }
         }
-        // Nothing to do, or somebody else does it.
-        let waiting = self.inbox(workflow, 1).await?;
-        let due = read!(self, due_timers(workflow, claim.now, 1))?;
-        let idle = waiting.is_empty() && due.is_empty();
-        Ok(if idle { Claimed::Idle } else { Claimed::Busy })
     }
 
     async fn claim_next(&self, claim: &Claim) -> Result<Claimed, StateError> {
@@ -121,25 +156,43 @@ impl PostgresState {
         let starts = if after.is_empty() { vec![after] } else { vec![after, String::new()] };
         for start in &starts {
             let found = self
-                .pool
-                .begin(|mut lease| async move {
-                    let done = claim::with_messages(lease.connection()?, counters, start, claim).await?;
-                    Ok((lease, done))
+                .search(|mut lease| async move {
+                    let found = claim::with_messages(lease.connection()?, counters, start, claim).await?;
+                    Ok((lease, found))
                 })
                 .await?;
-            if let Some(held) = found {
-                *self.cursor.lock() = held.1.head.id.to_string();
-                return Ok(self.drain(held));
+            match found {
+                Ok(Claimed::Drain(drain)) => {
+                    *self.cursor.lock() = drain.state().id.to_string();
+                    return Ok(Claimed::Drain(drain));
+                }
+                Err(found) => self.look_again(found).await?,
+                Ok(_) => {}
             }
         }
-        let due = self
-            .pool
-            .begin(|mut lease| async move {
-                let done = claim::with_timers(lease.connection()?, counters, claim).await?;
-                Ok((lease, done))
+        let found = self
+            .search(|mut lease| async move {
+                let found = claim::with_timers(lease.connection()?, counters, claim).await?;
+                Ok((lease, found))
             })
             .await?;
-        Ok(due.map_or(Claimed::Idle, |held| self.drain(held)))
+        match found {
+            Ok(drain) => Ok(drain),
+            Err(found) => {
+                self.look_again(found).await?;
+                Ok(Claimed::Idle)
+            }
+        }
+    }
+
+    /// Rings for messages that came to a workflow while it was locked in vain.
+    async fn look_again(&self, found: Found) -> Result<(), StateError> {
+        if let Found::Empty(workflow) = found
+            && !self.inbox(workflow, 1).await?.is_empty()
+        {
+            self.bell.ring();
+        }
+        Ok(())
     }
 }
 

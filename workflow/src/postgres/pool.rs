@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::failure::{failure, is_conflict, is_lost};
+use super::failure::{Failed, failure, is_conflict, is_lost};
 use super::options::PostgresOptions;
 use super::select::Reading;
 use crate::error::StateError;
@@ -34,36 +34,6 @@ pub(super) struct Pool {
     drains: Arc<Semaphore>,
     idle: Mutex<Vec<(PgConnection, Instant)>>,
     pub counters: Arc<Counters>,
-}
-
-/// How a step failed, and what to do about it.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// From the database.
-    Sql(sqlx::Error),
-    /// Decided here.
-    State(StateError),
-}
-
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<StateError> for Failed {
-    fn from(error: StateError) -> Self {
-        Self::State(error)
-    }
-}
-
-impl From<Failed> for StateError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Sql(error) => failure(&error),
-            Failed::State(error) => error,
-        }
-    }
 }
 
 impl Pool {

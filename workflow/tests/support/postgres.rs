@@ -8,11 +8,9 @@ use async_trait::async_trait;
 use model::{Id, Timestamp};
 use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use workflow::WorkflowState;
 use workflow::contract::Factory;
 use workflow::postgres::{PostgresOptions, PostgresState};
-use workflow::{WorkflowState, postgres};
-
-pub const TABLES: &[&str] = &["tasks", "items", "cells", "events", "inbox", "outbox", "timers", "documents", "chunks"];
 
 pub struct Schema {
     pub url: String,
@@ -74,7 +72,7 @@ impl Factory for Schema {
 
     async fn rows_of(&self, workflow: Id) -> u64 {
         let counts: Vec<_> =
-            TABLES.iter().map(|table| format!("(SELECT count(*) FROM {table} WHERE workflow = $1)")).collect();
+            super::TABLES.iter().map(|table| format!("(SELECT count(*) FROM {table} WHERE workflow = $1)")).collect();
         let sql = format!("SELECT (SELECT count(*) FROM workflows WHERE id = $1) + {}", counts.join(" + "));
         let mut connection = self.connect().await;
         let row = sqlx::query(AssertSqlSafe(sql)).bind(workflow.to_string()).fetch_one(&mut connection).await.unwrap();
@@ -95,6 +93,3 @@ impl Factory for Schema {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     }
 }
-
-#[allow(unused_imports, reason = "the format is looked at by one of the binaries")]
-pub use postgres::FORMAT;

@@ -1,11 +1,12 @@
-//! Reading rows.
+//! Reading rows. The SQL is the same for both databases: each adapter has this file as its own module `select`, with
+//! its driver's types in `super::driver`.
 
 use model::{Id, Timestamp};
-use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::Row as _;
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row as _};
 
-use super::pool::Failed;
+use super::driver::{Arguments, Connection, Database, Row};
+use super::failure::Failed;
 use crate::document::unpack;
 use crate::error::StateError;
 use crate::limits::MAX_PAGE;
@@ -20,7 +21,7 @@ pub(super) const HEAD: &str = "id, engine, execution, status, rev, events, creat
 
 /// A connection to read by, and where to count.
 pub(super) struct Reading<'a> {
-    pub connection: &'a mut PgConnection,
+    pub connection: &'a mut Connection,
     pub counters: &'a Counters,
 }
 
@@ -33,23 +34,23 @@ pub(super) fn text(id: Id) -> String {
     id.to_string()
 }
 
-fn id(row: &PgRow, column: usize) -> Result<Id, sqlx::Error> {
+fn id(row: &Row, column: usize) -> Result<Id, sqlx::Error> {
     row.try_get::<&str, _>(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-fn time(row: &PgRow, column: usize) -> Result<Timestamp, sqlx::Error> {
+fn time(row: &Row, column: usize) -> Result<Timestamp, sqlx::Error> {
     row.try_get(column).map(Timestamp::from_micros)
 }
 
-fn small(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {
+fn small(row: &Row, column: usize) -> Result<u32, sqlx::Error> {
     u32::try_from(row.try_get::<i64, _>(column)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-fn big(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
+fn big(row: &Row, column: usize) -> Result<u64, sqlx::Error> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-pub(super) fn head_of(row: &PgRow) -> Result<Head, sqlx::Error> {
+pub(super) fn head_of(row: &Row) -> Result<Head, sqlx::Error> {
     Ok(Head {
         id: id(row, 0)?,
         engine: row.try_get(1)?,
@@ -64,7 +65,7 @@ pub(super) fn head_of(row: &PgRow) -> Result<Head, sqlx::Error> {
     })
 }
 
-fn task_of(row: &PgRow) -> Result<Task, sqlx::Error> {
+fn task_of(row: &Row) -> Result<Task, sqlx::Error> {
     Ok(Task {
         seq: small(row, 0)?,
         id: id(row, 1)?,
@@ -77,7 +78,7 @@ fn task_of(row: &PgRow) -> Result<Task, sqlx::Error> {
     })
 }
 
-fn received_of(row: &PgRow) -> Result<Received, sqlx::Error> {
+fn received_of(row: &Row) -> Result<Received, sqlx::Error> {
     let message = Message {
         source: id(row, 1)?,
         attempt: small(row, 2)?,
@@ -88,16 +89,16 @@ fn received_of(row: &PgRow) -> Result<Received, sqlx::Error> {
     Ok(Received { seq: big(row, 0)?, message })
 }
 
-fn timer_of(row: &PgRow) -> Result<Timer, sqlx::Error> {
+fn timer_of(row: &Row) -> Result<Timer, sqlx::Error> {
     Ok(Timer { key: row.try_get(0)?, due: time(row, 1)?, body: row.try_get(2)? })
 }
 
-pub(super) fn taken_of(row: &PgRow) -> Result<TakenLaunch, sqlx::Error> {
+pub(super) fn taken_of(row: &Row) -> Result<TakenLaunch, sqlx::Error> {
     let launch = Launch { id: id(row, 1)?, kind: row.try_get(2)?, due: time(row, 3)?, body: row.try_get(5)? };
     Ok(TakenLaunch { workflow: id(row, 0)?, launch, tries: small(row, 4)? })
 }
 
-fn info_of(row: &PgRow) -> Result<DocumentInfo, sqlx::Error> {
+fn info_of(row: &Row) -> Result<DocumentInfo, sqlx::Error> {
     Ok(DocumentInfo { key: row.try_get(0)?, size: big(row, 1)?, hash: id(row, 2)? })
 }
 
@@ -105,8 +106,8 @@ impl Reading<'_> {
     /// Runs a query and reads its rows; `weigh` gives the bytes of one.
     pub async fn all<'q, T>(
         &mut self,
-        query: Query<'q, Postgres, PgArguments>,
-        read: fn(&PgRow) -> Result<T, sqlx::Error>,
+        query: Query<'q, Database, Arguments>,
+        read: fn(&Row) -> Result<T, sqlx::Error>,
         weigh: fn(&T) -> usize,
     ) -> Result<Vec<T>, Failed> {
         self.counters.statement();
@@ -210,7 +211,7 @@ impl Reading<'_> {
         if let Some(status) = &wanted.status {
             query = query.bind(status);
         }
-        let read = |row: &PgRow| {
+        let read = |row: &Row| {
             Ok(Item { task: small(row, 0)?, item: small(row, 1)?, status: row.try_get(2)?, body: row.try_get(3)? })
         };
         self.all(query, read, |item| item.body.len()).await
@@ -230,13 +231,13 @@ impl Reading<'_> {
         limit: u32,
     ) -> Result<Vec<Cell>, Failed> {
         const SQL: &str = "SELECT key, body FROM cells
-            WHERE workflow = $1 AND space = $2 AND ($3::text IS NULL OR key > $3) ORDER BY key LIMIT $4";
+            WHERE workflow = $1 AND space = $2 AND (CAST($3 AS text) IS NULL OR key > $3) ORDER BY key LIMIT $4";
         let query = sqlx::query(SQL).bind(text(workflow)).bind(space).bind(after).bind(page(limit));
         self.cells_of(space, query).await
     }
 
-    async fn cells_of(&mut self, space: &str, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<Cell>, Failed> {
-        let read = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
+    async fn cells_of(&mut self, space: &str, query: Query<'_, Database, Arguments>) -> Result<Vec<Cell>, Failed> {
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
         let rows: Vec<(String, String)> = self.all(query, read, |(_, body): &(String, String)| body.len()).await?;
         Ok(rows.into_iter().map(|(key, body)| Cell { space: space.to_owned(), key, body }).collect())
     }
@@ -246,7 +247,7 @@ impl Reading<'_> {
             ORDER BY seq LIMIT $3";
         let from = i64::try_from(from).unwrap_or(i64::MAX);
         let query = sqlx::query(SQL).bind(text(workflow)).bind(from).bind(page(limit));
-        let read = |row: &PgRow| {
+        let read = |row: &Row| {
             Ok(Event { seq: big(row, 0)?, at: time(row, 1)?, kind: row.try_get(2)?, body: row.try_get(3)? })
         };
         self.all(query, read, |event| event.body.len()).await
@@ -268,7 +269,7 @@ impl Reading<'_> {
 
     pub async fn timers(&mut self, workflow: Id, after: Option<&str>, limit: u32) -> Result<Vec<Timer>, Failed> {
         const SQL: &str = "SELECT key, due, body FROM timers
-            WHERE workflow = $1 AND ($2::text IS NULL OR key > $2) ORDER BY key LIMIT $3";
+            WHERE workflow = $1 AND (CAST($2 AS text) IS NULL OR key > $2) ORDER BY key LIMIT $3";
         let query = sqlx::query(SQL).bind(text(workflow)).bind(after).bind(page(limit));
         self.all(query, timer_of, |timer| timer.body.len()).await
     }
@@ -287,7 +288,7 @@ impl Reading<'_> {
         limit: u32,
     ) -> Result<Vec<DocumentInfo>, Failed> {
         const SQL: &str = "SELECT key, size, hash FROM documents
-            WHERE workflow = $1 AND ($2::text IS NULL OR key > $2) ORDER BY key LIMIT $3";
+            WHERE workflow = $1 AND (CAST($2 AS text) IS NULL OR key > $2) ORDER BY key LIMIT $3";
         let query = sqlx::query(SQL).bind(text(workflow)).bind(after).bind(page(limit));
         self.all(query, info_of, |_| 0).await
     }
@@ -303,7 +304,7 @@ impl Reading<'_> {
             LEFT JOIN chunks c ON c.workflow = d.workflow AND c.key = d.key
             WHERE d.workflow = $1 AND d.key = $2 ORDER BY c.chunk";
         let query = sqlx::query(SQL).bind(text(workflow)).bind(key);
-        let read = |row: &PgRow| Ok((info_of(row)?, row.try_get::<Option<Vec<u8>>, _>(3)?.unwrap_or_default()));
+        let read = |row: &Row| Ok((info_of(row)?, row.try_get::<Option<Vec<u8>>, _>(3)?.unwrap_or_default()));
         let rows = self.all(query, read, |(_, chunk)| chunk.len()).await?;
         let Some((info, _)) = rows.first() else { return Ok(None) };
         let (size, hash) = (info.size, info.hash);
@@ -312,9 +313,11 @@ impl Reading<'_> {
     }
 
     pub async fn next_due(&mut self) -> Result<Option<Timestamp>, Failed> {
-        const SQL: &str = "SELECT least((SELECT min(due) FROM workflows WHERE due IS NOT NULL),
-            (SELECT min(at) FROM outbox))";
-        let read = |row: &PgRow| row.try_get::<Option<i64>, _>(0);
+        const SQL: &str = "SELECT min(at) FROM (
+            SELECT min(due) AS at FROM workflows WHERE due IS NOT NULL
+            UNION ALL SELECT min(at) AS at FROM outbox
+        ) AS both_of_them";
+        let read = |row: &Row| row.try_get::<Option<i64>, _>(0);
         let due = self.all(sqlx::query(SQL), read, |_| 0).await?.pop().flatten();
         Ok(due.map(Timestamp::from_micros))
     }

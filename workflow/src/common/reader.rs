@@ -1,10 +1,11 @@
-//! [`Reader`](crate::Reader) for both of those who read: the state by any connection, a drain by its own.
+//! [`Reader`](crate::Reader) for states, which read by any connection, and drains, which read by their own. Where these
+//! macros are used, a connection is called `Lease`.
 
-/// A call of one of [`Reading`](super::select::Reading)'s functions.
+/// A call of one of `Reading`'s functions.
 macro_rules! read {
     ($self:ident, $name:ident($($argument:expr),*)) => {
         $self
-            .read(|mut lease: $crate::postgres::pool::Lease| async move {
+            .read(|mut lease: Lease| async move {
                 let done = lease.reading()?.$name($($argument),*).await?;
                 Ok((lease, done))
             })
