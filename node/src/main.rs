@@ -1,6 +1,7 @@
 //! The `squall` binary: arguments, configuration, then a node.
 
 mod args;
+mod cluster;
 mod config;
 mod data_dir;
 mod health;
@@ -38,12 +39,15 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> Result<()> {
+    // Another provider can't be there yet: this is the first thing the process does with TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (config, extras) = match arguments.command {
         Command::Config { config } => {
             let config = config::load(&Config::default(), config.as_deref())?;
             let _ = write!(std::io::stdout(), "{}", toml::to_string(&config)?);
             return Ok(());
         }
+        Command::Cluster(command) => return cluster::run(command),
         Command::Dev(dev) => (dev_config(&dev)?, Extras { greet: true, demo: dev.demo }),
         Command::Server(server) => {
             let mut config = config::load(&Config::default(), Some(&server.config))?;
@@ -52,8 +56,6 @@ fn start(arguments: Arguments) -> Result<()> {
         }
     };
     logging::init(&config.log).map_err(|error| anyhow!(error))?;
-    // Another provider can't be there yet: this is the first thing the process does with TLS.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run::run(config, extras));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
