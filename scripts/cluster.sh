@@ -4,13 +4,13 @@
 # Everything lies in target/cluster: servers/ (MongoDB, RabbitMQ, PostgreSQL), pki/ (authority and certificates),
 # nodes/<id>/{config.toml,data,log,pid}, haproxy/, and env, which points st2 at the load balancer's address.
 #
-# SQUALL_CLUSTER_PORT (21000): the load balancer's port; node i takes this + 10 i (HTTP) and the next one (nodes among
-# themselves). SQUALL_CLUSTER_MONGO_MEMBERS (1): members of MongoDB's replica set.
+# TRIAL_PORT (21000): the load balancer's port; node i takes this + 10 i (HTTP) and the next one (nodes among
+# themselves). TRIAL_MONGO_MEMBERS (1): members of MongoDB's replica set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-base=${SQUALL_CLUSTER_PORT:-21000}
-members=${SQUALL_CLUSTER_MONGO_MEMBERS:-1}
+base=${TRIAL_PORT:-21000}
+members=${TRIAL_MONGO_MEMBERS:-1}
 names=(n1 n2 n3)
 bin=${CARGO_TARGET_DIR:-$HOME/.cache/squall/target}/release
 root=$PWD/target/cluster
@@ -80,8 +80,8 @@ make_certificates() {
     local name
     [ -f "$root/pki/ca.pem" ] || "$bin/squall" cluster init-ca --dir "$root/pki" --name squall >/dev/null
     for name in "${names[@]}"; do
-        [ -f "$root/pki/$name.pem" ] ||
-            "$bin/squall" cluster cert --ca-dir "$root/pki" --name "$name" --host 127.0.0.1 --out "$root/pki" >/dev/null
+        [ -f "$root/pki/$name/node.pem" ] || "$bin/squall" cluster cert --ca-dir "$root/pki" --name "$name" \
+            --host 127.0.0.1 --out "$root/pki/$name" >/dev/null
     done
 }
 
@@ -173,7 +173,7 @@ END
 }
 
 up() {
-    [ "$base" -gt 1024 ] && [ "$base" -lt 32700 ] || fail "SQUALL_CLUSTER_PORT must lie between 1025 and 32700"
+    [ "$base" -gt 1024 ] && [ "$base" -lt 32700 ] || fail "TRIAL_PORT must lie between 1025 and 32700"
     start_servers
     make_certificates
     start_nodes

@@ -51,7 +51,7 @@ pub enum ClusterCommand {
         #[arg(long, value_name = "NAME", default_value = "squall")]
         name: String,
     },
-    /// Issue a node's certificate: NAME.pem and NAME.key.
+    /// Issue a node's certificate: node.pem and node.key.
     Cert {
         /// Directory of the authority.
         #[arg(long, value_name = "DIR")]

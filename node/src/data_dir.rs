@@ -113,6 +113,19 @@ impl DataDir {
         write_private(&path, text)
     }
 
+    /// A private file of this name with the others' texts, one after another.
+    pub fn joined(&self, name: &str, parts: &[&PathBuf]) -> Result<PathBuf> {
+        let mut text = String::new();
+        for part in parts {
+            let read = std::fs::read_to_string(part).with_context(|| format!("can't read {}", part.display()))?;
+            text.push_str(read.trim_end());
+            text.push('\n');
+        }
+        let path = self.root.join(name);
+        write_private(&path, &text)?;
+        Ok(path)
+    }
+
     /// Hash of the administrator's password, if there is an administrator.
     pub fn admin_hash(&self) -> Option<String> {
         let users = std::fs::read_to_string(self.htpasswd()).ok()?;

@@ -18,6 +18,9 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// A group that isn't ready is logged again after so many attempts.
 const LOG_EVERY: u32 = 15;
 
+/// How long a stop waits for others to take over.
+const DRAIN: Duration = Duration::from_secs(3);
+
 /// The node's membership.
 pub struct Membership {
     group: Group,
@@ -103,6 +106,15 @@ impl Membership {
 
     pub const fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// Gives duties, sensors and the leadership to other nodes, if there are any; the session lives on.
+    pub async fn drain(&self) {
+        match tokio::time::timeout(DRAIN, self.group.drain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the duties can't be handed over; their leases will end"),
+            Err(_) => tracing::warn!("the duties could not be handed over in time; their leases will end"),
+        }
     }
 
     /// Hands the duties over, ends the session, closes the log.

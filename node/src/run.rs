@@ -36,7 +36,7 @@ pub struct Extras {
 pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let stop = signals::stop_requested()?;
     let Ports { listeners, addresses } = listen::bind(&config).await?;
-    let board = Board::new(&["store", "bus", "raft"]);
+    let board = Board::new(&["store", "bus", "coordinator", "raft"]);
     let waiting = Waiting::start(listeners, board.clone());
     let prepared = tokio::select! {
         prepared = prepare(&config, &board) => prepared?,
@@ -69,7 +69,11 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     readiness.stop();
     // Others take the duties over while this node still answers those who don't know yet that it is about to go.
     let delay = tokio::time::sleep(config.node.stop_delay.0);
-    tokio::join!(delay, roles.stop_turns());
+    let hand_over = async {
+        membership.drain().await;
+        roles.stop_turns().await;
+    };
+    tokio::join!(delay, hand_over);
     roles.stop(config.node.stop_timeout.0).await;
     if let Some(shown) = shown {
         shown.abort();

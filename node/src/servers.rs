@@ -8,8 +8,10 @@ use bus::Bus;
 use bus::local::{LocalBus, LocalBusOptions};
 use bus_rabbitmq::{Credentials, RabbitBus, RabbitOptions, TlsOptions};
 use coordinator::{Coordinator, LocalCoordinator};
+use raft::RaftCoordinator;
 use store::Store;
 use store::sqlite::{SqliteOptions, SqliteStore};
+use store_mongodb::{MongoOptions, MongoStore};
 
 use crate::config::{Config, CoordinatorBackend};
 use crate::data_dir::DataDir;
@@ -23,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub enum OpenStore {
     Embedded(Arc<SqliteStore>),
+    Mongo(Arc<MongoStore>),
 }
 
 impl OpenStore {
@@ -35,7 +38,12 @@ impl OpenStore {
                     .map(|store| Self::Embedded(Arc::new(store)))
                     .map_err(|error| Failure::Fatal(anyhow::Error::from(error).context("can't open the store")));
             }
-            Err(Failure::Fatal(anyhow!("key `store.url`: not served yet")))
+            let options = mongo_options(config, data).map_err(Failure::Fatal)?;
+            match MongoStore::open(options).await {
+                Ok(store) => Ok(Self::Mongo(Arc::new(store))),
+                Err(error) if error.is_retryable() => Err(Failure::Away(anyhow!("{error}"))),
+                Err(error) => Err(Failure::Fatal(anyhow::Error::from(error).context("section [store]"))),
+            }
         })
         .await
     }
@@ -43,6 +51,7 @@ impl OpenStore {
     pub fn port(&self) -> Arc<dyn Store> {
         match self {
             Self::Embedded(store) => store.clone(),
+            Self::Mongo(store) => store.clone(),
         }
     }
 
@@ -50,8 +59,28 @@ impl OpenStore {
     pub async fn close(&self) {
         match self {
             Self::Embedded(store) => store.close().await,
+            Self::Mongo(store) => store.close().await,
         }
     }
+}
+
+fn mongo_options(config: &Config, data: &DataDir) -> Result<MongoOptions> {
+    let store = &config.store;
+    let mut options = MongoOptions::new(store.server_url()?.reveal());
+    options.username.clone_from(&store.username);
+    options.password = store.secret()?.map(store_mongodb::Password);
+    options.database.clone_from(&store.database);
+    options.prefix = store.prefix.clone().unwrap_or_else(|| config.cluster.name.clone());
+    options.deadline = store.timeout.0;
+    if store.tls.is_set() {
+        // The driver wants certificate and key in one file.
+        let cert_key_file = match (&store.tls.cert_file, &store.tls.key_file) {
+            (Some(cert), Some(key)) => Some(data.joined("store-client.pem", &[cert, key])?),
+            _ => None,
+        };
+        options.tls = Some(store_mongodb::TlsFiles { ca_file: store.tls.ca_file.clone(), cert_key_file });
+    }
+    Ok(options)
 }
 
 /// A bus, and how it ends.
@@ -115,10 +144,16 @@ fn credentials(section: &str, username: Option<&String>, password: Option<String
 
 /// Who decides on permits.
 pub async fn coordinator(config: &Config, membership: &Membership, board: &Board) -> Result<Arc<dyn Coordinator>> {
-    let _ = (membership, board);
     match config.coordinator.backend {
+        CoordinatorBackend::Raft if config.cluster.is_on() => {
+            board.set("coordinator", Ok(()));
+            Ok(Arc::new(RaftCoordinator::new(membership.group().clone())))
+        }
         // Alone, nobody else needs to know who holds what, and the store remembers it.
-        CoordinatorBackend::Raft => Ok(Arc::new(LocalCoordinator::new())),
+        CoordinatorBackend::Raft => {
+            board.set("coordinator", Ok(()));
+            Ok(Arc::new(LocalCoordinator::new()))
+        }
         CoordinatorBackend::Redis | CoordinatorBackend::ZooKeeper => {
             Err(anyhow!("key `coordinator.backend`: not served yet"))
         }

@@ -29,7 +29,10 @@ pub fn run(command: ClusterCommand) -> Result<()> {
         }
         ClusterCommand::Cert { ca_dir, name, host, out } => {
             let (certificate, key) = pki::issue(&ca_dir, &out, &name, &host)?;
-            print(&format!("{}\n{}", certificate.display(), key.display()))
+            // The same names on every node: configurations differ less.
+            let (to_certificate, to_key) = (out.join("node.pem"), out.join("node.key"));
+            std::fs::rename(key, &to_key).and_then(|()| std::fs::rename(certificate, &to_certificate))?;
+            print(&format!("{}\n{}", to_certificate.display(), to_key.display()))
         }
         ClusterCommand::Token { ca_dir, ttl } => print(&pki::mint_token(&ca_dir, ttl.0)?),
         ClusterCommand::Status { json, target } => ask(target, async |whom| {
