@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use scheduler::TimerStats;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use workflow::WorkflowState;
 
 use crate::membership::Membership;
 
@@ -23,6 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct NodeReady {
     services: Arc<Services>,
+    workflow: Option<Arc<dyn WorkflowState>>,
     membership: Arc<Membership>,
     timers: OnceLock<Arc<TimerStats>>,
     stopping: AtomicBool,
@@ -40,9 +42,13 @@ enum State {
 }
 
 impl NodeReady {
-    pub fn new(services: Arc<Services>, membership: Arc<Membership>) -> Self {
+    pub fn new(
+        services: Arc<Services>,
+        workflow: Option<Arc<dyn WorkflowState>>,
+        membership: Arc<Membership>,
+    ) -> Self {
         let (timers, stopping) = (OnceLock::new(), AtomicBool::new(false));
-        Self { services, membership, timers, stopping, away: Mutex::default() }
+        Self { services, workflow, membership, timers, stopping, away: Mutex::default() }
     }
 
     /// Shows how punctual this node's timers are.
@@ -57,11 +63,17 @@ impl NodeReady {
     }
 
     /// What the API can't do without.
-    async fn servers(&self) -> [(&'static str, State); 2] {
+    async fn servers(&self) -> [(&'static str, State); 3] {
         let store = look(async { self.services.store.check().await.map_err(|error| error.to_string()) });
         let bus = look(async { self.services.bus.check().await.map_err(|error| error.to_string()) });
-        let (store, bus) = tokio::join!(store, bus);
-        [("store", store), ("bus", bus)]
+        let workflow = look(async {
+            match &self.workflow {
+                Some(workflow) => workflow.check().await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        });
+        let (store, bus, workflow) = tokio::join!(store, bus, workflow);
+        [("store", store), ("bus", bus), ("workflow", workflow)]
     }
 
     /// Looks at the servers again and again: requests needn't wait for one that is known to be away.
@@ -69,7 +81,7 @@ impl NodeReady {
     /// A server that says it can't is away at once; one that is late only when it is late twice, for a busy machine
     /// is slow as well.
     pub async fn watch(self: Arc<Self>, cancel: CancellationToken) {
-        let mut late_before = [false; 2];
+        let mut late_before = [false; 3];
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,

@@ -11,7 +11,7 @@ use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, 
 use model::Duty;
 use runners::sensors::follow_wanted;
 use runners::{PythonOptions, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
-use scheduler::{BackupScheduler, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings, TimersEngine};
+use scheduler::{BackupScheduler, DeadLetterOffice, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings, TimersEngine};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -248,6 +248,8 @@ fn start_schedulers(wiring: &Wiring<'_>, roles: &mut Roles) {
     roles.deciders.run("rules engine", |cancel| rules.run(cancel));
     let scheduler = Scheduler::new(services.clone(), settings.schedule);
     roles.deciders.run("scheduler", |cancel| scheduler.run(cancel));
+    let office = DeadLetterOffice::new(services.clone());
+    roles.deciders.run("dead letters", |cancel| office.run(cancel));
     let postrun = PostRun::new(services.clone(), settings.postrun);
     roles.after.run("postrun", |cancel| postrun.run(cancel));
 }

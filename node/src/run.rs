@@ -11,6 +11,7 @@ use model::SystemClock;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use workflow::WorkflowState;
 
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -36,7 +37,7 @@ pub struct Extras {
 pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let stop = signals::stop_requested()?;
     let Ports { listeners, addresses } = listen::bind(&config).await?;
-    let board = Board::new(&["store", "bus", "coordinator", "raft"]);
+    let board = Board::new(&["store", "bus", "workflow", "coordinator", "raft"]);
     let waiting = Waiting::start(listeners, board.clone());
     let prepared = tokio::select! {
         prepared = prepare(&config, &board) => prepared?,
@@ -45,10 +46,10 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
             return Ok(());
         }
     };
-    let Prepared { services, store, bus, membership, data, secrets, sdk } = prepared;
+    let Prepared { services, store, bus, workflow, membership, data, secrets, sdk } = prepared;
     let Secrets { tokens, admin, .. } = secrets;
 
-    let readiness = Arc::new(NodeReady::new(services.clone(), membership.clone()));
+    let readiness = Arc::new(NodeReady::new(services.clone(), workflow.clone(), membership.clone()));
     let wiring = Wiring { config: &config, services: &services, membership: &membership, data: &data };
     let listeners = waiting.end().await?;
     let mut roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness.clone(), sdk)?;
@@ -80,6 +81,9 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     }
     membership.shutdown().await;
     bus.close().await;
+    if let Some(workflow) = workflow {
+        workflow.close().await;
+    }
     store.close().await;
     tracing::info!("stopped");
     outcome
@@ -109,6 +113,7 @@ struct Prepared {
     services: Arc<Services>,
     store: OpenStore,
     bus: OpenBus,
+    workflow: Option<Arc<dyn WorkflowState>>,
     membership: Arc<Membership>,
     data: DataDir,
     secrets: Secrets,
@@ -142,14 +147,18 @@ async fn prepare(config: &Config, board: &Board) -> Result<Prepared> {
         let coordinator = servers::coordinator(config, &membership, board).await?;
         Ok::<_, anyhow::Error>((membership, secrets, coordinator))
     };
-    let (store, bus, (membership, mut secrets, coordinator)) =
-        tokio::try_join!(OpenStore::open(config, &data, board), OpenBus::open(config, &name, board), joined)?;
+    let (store, bus, workflow, (membership, mut secrets, coordinator)) = tokio::try_join!(
+        OpenStore::open(config, &data, board),
+        OpenBus::open(config, &name, board),
+        servers::workflow(config, board),
+        joined
+    )?;
     let (system_packs, sdk) = unpacked.await??;
 
     let settings = settings(config, &data, &system_packs);
     let services = services(&store, &bus, coordinator, settings, &mut secrets);
     bootstrap(&services, system_packs, &data, board).await?;
-    Ok(Prepared { services, store, bus, membership, data, secrets, sdk })
+    Ok(Prepared { services, store, bus, workflow, membership, data, secrets, sdk })
 }
 
 fn services(

@@ -1,5 +1,6 @@
 //! The ports' adapters by configuration: embedded ones, or clients of servers that may be away for a while.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,13 @@ use bus::Bus;
 use bus::local::{LocalBus, LocalBusOptions};
 use bus_rabbitmq::{Credentials, RabbitBus, RabbitOptions, TlsOptions};
 use coordinator::{Coordinator, LocalCoordinator};
+use coordinator_redis::{RedisCoordinator, RedisOptions, RedisTls};
 use raft::RaftCoordinator;
 use store::Store;
 use store::sqlite::{SqliteOptions, SqliteStore};
 use store_mongodb::{MongoOptions, MongoStore};
+use workflow::WorkflowState;
+use workflow::postgres::{PostgresOptions, PostgresState};
 
 use crate::config::{Config, CoordinatorBackend};
 use crate::data_dir::DataDir;
@@ -154,8 +158,69 @@ pub async fn coordinator(config: &Config, membership: &Membership, board: &Board
             board.set("coordinator", Ok(()));
             Ok(Arc::new(LocalCoordinator::new()))
         }
-        CoordinatorBackend::Redis | CoordinatorBackend::ZooKeeper => {
-            Err(anyhow!("key `coordinator.backend`: not served yet"))
-        }
+        CoordinatorBackend::Redis => redis(config, board).await,
+        CoordinatorBackend::ZooKeeper => Err(anyhow!("key `coordinator.backend`: not served yet")),
     }
+}
+
+async fn redis(config: &Config, board: &Board) -> Result<Arc<dyn Coordinator>> {
+    let section = &config.coordinator;
+    let mut options = RedisOptions::new(section.server_url()?.reveal(), &config.cluster.name);
+    options.username.clone_from(&section.username);
+    options.password = section.secret()?;
+    let pem = |key: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>> {
+        let read = |path| std::fs::read(path).with_context(|| format!("key `coordinator.tls.{key}`: {path:?}"));
+        path.as_ref().map(read).transpose()
+    };
+    let certificate = pem("cert_file", &section.tls.cert_file)?;
+    options.tls = RedisTls {
+        ca: pem("ca_file", &section.tls.ca_file)?,
+        identity: certificate.zip(pem("key_file", &section.tls.key_file)?),
+    };
+    let coordinator = Arc::new(RedisCoordinator::open(options).await.context("section [coordinator]")?);
+    until(board, "coordinator", || async {
+        coordinator.check().await.map_err(|error| Failure::Away(anyhow!("{error}")))
+    })
+    .await?;
+    Ok(coordinator)
+}
+
+/// Where workflows keep their state, if a server does. Nothing is opened for the embedded one before there is a
+/// workflow to run.
+pub async fn workflow(config: &Config, board: &Board) -> Result<Option<Arc<dyn WorkflowState>>> {
+    if config.workflow.is_embedded() {
+        board.set("workflow", Ok(()));
+        return Ok(None);
+    }
+    let section = &config.workflow;
+    let mut url = section.server_url()?.reveal().to_owned();
+    if let Some(user) = &section.username {
+        let mut parsed = url::Url::parse(&url).map_err(|_| anyhow!("key `workflow.url`: not a URL"))?;
+        parsed.set_username(user).map_err(|()| anyhow!("key `workflow.username`: the URL can't take one"))?;
+        url = parsed.into();
+    }
+    let mut options = PostgresOptions::new(url);
+    options.password = section.secret()?;
+    options.schema = schema(&config.cluster.name);
+    options.max_connections = section.pool_size;
+    options.tls.root_cert.clone_from(&section.tls.ca_file);
+    options.tls.client_cert.clone_from(&section.tls.cert_file);
+    options.tls.client_key.clone_from(&section.tls.key_file);
+    if section.tls.is_set() {
+        options.tls.mode = Some("verify-full".to_owned());
+    }
+    until(board, "workflow", || async {
+        match PostgresState::open(options.clone()).await {
+            Ok(state) => Ok(Some(Arc::new(state) as Arc<dyn WorkflowState>)),
+            Err(workflow::OpenError::State(error)) => Err(Failure::Away(anyhow!("{error}"))),
+            Err(error) => Err(Failure::Fatal(anyhow::Error::from(error).context("section [workflow]"))),
+        }
+    })
+    .await
+}
+
+/// A schema's name for the cluster: letters, digits and _, not beginning with a digit.
+fn schema(cluster: &str) -> String {
+    let name = cluster.replace('-', "_");
+    if name.starts_with(|c: char| c.is_ascii_digit()) || name.starts_with("pg_") { format!("c_{name}") } else { name }
 }
