@@ -80,7 +80,7 @@ make_certificates() {
     local name
     [ -f "$root/pki/ca.pem" ] || "$bin/squall" cluster init-ca --dir "$root/pki" --name squall >/dev/null
     for name in "${names[@]}"; do
-        [ -f "$root/pki/$name/node.pem" ] || "$bin/squall" cluster cert --ca-dir "$root/pki" --name "$name" \
+        [ -f "$root/pki/$name/cert.pem" ] || "$bin/squall" cluster cert --ca-dir "$root/pki" --name "$name" \
             --host 127.0.0.1 --out "$root/pki/$name" >/dev/null
     done
 }

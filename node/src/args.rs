@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Span};
 
 /// Event-driven automation in one binary, compatible with StackStorm.
 #[derive(Debug, Parser)]
@@ -27,12 +27,93 @@ pub enum Command {
     ///
     /// Keys come from the file and from the environment: [node] data_dir is SQUALL_NODE__DATA_DIR.
     Server(ServerArguments),
+    /// Certificates, tokens, and the state of a cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Print the configuration that a node would start with, as TOML.
     Config {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Make the authority that issues the nodes' certificates: ca.pem and ca.key.
+    ///
+    /// Nodes need ca.pem; ca.key only those that are to admit others by token. Keep it safe.
+    InitCa {
+        /// Where it is to lie.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The cluster's name, as in [cluster] name.
+        #[arg(long, value_name = "NAME", default_value = "squall")]
+        name: String,
+    },
+    /// Issue a node's certificate: cert.pem and key.pem.
+    Cert {
+        /// Directory of the authority.
+        #[arg(long, value_name = "DIR")]
+        ca_dir: PathBuf,
+        /// The node's name, as in [node] name.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Host name or address of the node; may be repeated.
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+        /// Where the two files are to lie.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Make a token with which nodes without a certificate can join for a while. It is a secret.
+    Token {
+        /// Directory of the authority.
+        #[arg(long, value_name = "DIR")]
+        ca_dir: PathBuf,
+        /// How long it is good: 30m, 1h, 7d.
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        ttl: Span,
+    },
+    /// Show leader, members, sessions, duties and sensors.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Remove a member that won't come back.
+    Remove {
+        /// The member's name.
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Hand the leadership to another voter.
+    Transfer {
+        /// Its name; the one that lags least if none is given.
+        name: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Whom to ask: on a node's host its group, by the node's own certificate; from elsewhere an API.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Configuration of a node on this host.
+    #[arg(long, value_name = "FILE", group = "whom")]
+    pub config: Option<PathBuf>,
+    /// Data directory of a node on this host.
+    #[arg(long, value_name = "DIR", group = "whom")]
+    pub data_dir: Option<PathBuf>,
+    /// An API's address [default: $ST2_API_URL].
+    #[arg(long, value_name = "URL", group = "whom")]
+    pub url: Option<String>,
+    /// A token for it [default: $ST2_AUTH_TOKEN].
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The `squall` binary: arguments, configuration, then a node.
 
 mod args;
+mod cluster;
 mod config;
 mod data_dir;
 mod health;
@@ -46,6 +47,7 @@ fn start(arguments: Arguments) -> Result<()> {
             let _ = write!(std::io::stdout(), "{}", toml::to_string(&config)?);
             return Ok(());
         }
+        Command::Cluster(command) => return cluster::run(command),
         Command::Dev(dev) => (dev_config(&dev)?, Extras { greet: true, demo: dev.demo }),
         Command::Server(server) => {
             let mut config = config::load(&Config::default(), Some(&server.config))?;

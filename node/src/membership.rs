@@ -1,12 +1,13 @@
 //! This node's place in the group: its session, its duties, what all nodes agree on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use model::{Duty, Lease, Session};
-use raft::{Group, Options, RaftError};
+use raft::{ClusterOptions, Group, Options, RaftError, TlsFiles};
 use tokio::sync::watch;
 
 use crate::config::{Config, Role};
@@ -136,7 +137,32 @@ fn options(data: &DataDir, name: &str, config: &Config) -> Result<Options> {
     options.session_ttl = config.raft.session_ttl.0;
     options.roles = config.node.roles.iter().map(|role| role.name().to_owned()).collect();
     options.duties = duties(config);
+    options.cluster = cluster(config)?;
     Ok(options)
+}
+
+/// How to find the other nodes, if there are others.
+fn cluster(config: &Config) -> Result<Option<ClusterOptions>> {
+    let section = &config.cluster;
+    let Some(listen) = section.listen else { return Ok(None) };
+    // What a token brings lies in the data directory, unless other places are given.
+    let file = |path: &Option<PathBuf>, name: &str| {
+        path.clone().unwrap_or_else(|| config.node.data_dir.join("pki").join(name))
+    };
+    let tls = TlsFiles {
+        ca: file(&section.ca_file, "ca.pem"),
+        cert: file(&section.cert_file, "cert.pem"),
+        key: file(&section.key_file, "key.pem"),
+    };
+    let advertise = section.advertise.clone().unwrap_or_else(|| listen.to_string());
+    Ok(Some(ClusterOptions {
+        bootstrap_expect: section.bootstrap_expect,
+        voter: config.node.has(Role::Raft),
+        max_voters: section.max_voters,
+        join_token: section.token()?,
+        ca_key: section.ca_key_file.clone(),
+        ..ClusterOptions::new(listen, advertise, tls, section.peers.clone())
+    }))
 }
 
 /// What this node is willing to do by turns.

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::port::GroupPort;
 use crate::config::{Config, Role, Span};
 use crate::data_dir::DataDir;
 use crate::health::NodeReady;
@@ -287,7 +288,7 @@ fn gateway_options(
     tokens: ActionTokens,
     readiness: Arc<NodeReady>,
 ) -> GatewayOptions {
-    let Wiring { config, services, data, .. } = wiring;
+    let Wiring { config, services, data, membership } = wiring;
     let users = config.auth.htpasswd_file.clone().unwrap_or_else(|| data.htpasswd());
     let mut auth = AuthOptions::standalone(Arc::new(FlatFile::new(users)));
     auth.enabled = config.auth.enable;
@@ -315,7 +316,7 @@ fn gateway_options(
         allow_origin: config.api.allow_origin.clone(),
         api_url,
         readiness,
-        cluster: None,
+        cluster: Some(Arc::new(GroupPort((*membership).clone()))),
         limits: Limits { max_body_size: config.api.max_body_size, ..Limits::default() },
     }
 }

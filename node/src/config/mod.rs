@@ -19,7 +19,7 @@ pub use cluster::{Cluster, Role};
 pub use duration::Span;
 pub use load::{ConfigError, load};
 pub use secret::ServerUrl;
-pub use servers::{Bus, Coordinator, CoordinatorBackend, Store, Tls, Workflow};
+pub use servers::{Bus, Coordinator, CoordinatorBackend, Store, Workflow};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
