@@ -15,7 +15,7 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use super::blocking;
-use super::deadlines::{Deadlines, Renewal};
+use super::deadlines::{Deadlines, Leadership, Renewal};
 use super::witness::Witness;
 use crate::error::RaftError;
 use crate::identity::{Identity, log_path};
@@ -200,6 +200,16 @@ impl Core {
     /// This node's term.
     pub fn term(&self) -> u64 {
         self.raft.server_metrics().borrow_watched().vote.leader_id.term
+    }
+
+    /// What the book of deadlines needs to know of this node's leadership, if it leads.
+    pub fn leadership(&self) -> Option<Leadership> {
+        let term = self.leading_term()?;
+        self.reader.with(|applied| {
+            let voters = applied.members.membership().voter_ids().count();
+            let earlier = if applied.term.0 == term { applied.term.1 } else { 0 };
+            Some(Leadership { term, credit: self.witness.credit(Instant::now(), term, voters), earlier })
+        })
     }
 
     /// Whether the consensus task has ended, and why.
@@ -495,16 +505,18 @@ impl Core {
             Ok(Err(OpenraftError::APIError(_))) => return Err(RaftError::NotLeader { leader: None }),
             Err(_) => return Err(super::timed_out(within)),
         }
-        // If this node leads again in a later term, its own acceptances count as another leader's.
-        self.witness.heard_append(Instant::now());
+        if let Some(term) = self.leading_term() {
+            self.witness.confirmed(term, Instant::now());
+        }
         Ok(())
     }
 
     fn enter(&self, node: NodeId, epoch: u64) -> Result<Renewal, RaftError> {
+        let lead = self.leadership().ok_or(RaftError::NotLeader { leader: None })?;
         self.reader.with(|applied| {
             let session = applied.state.sessions.get(&node).filter(|session| session.epoch == epoch);
             let session = session.ok_or(RaftError::Refused(Refusal::SessionEnded))?;
-            Ok(self.deadlines.lock().renew(node, session, Instant::now()))
+            Ok(self.deadlines.lock().renew(lead, node, session, Instant::now()))
         })
     }
 

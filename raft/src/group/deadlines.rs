@@ -16,7 +16,8 @@
 //! * Under a new leader: every deadline starts anew when it begins to look, which is after its election. The old
 //!   leader's confirming quorum and the electing one share a node, which answered the old leader first, so `sent` was
 //!   before the election. The new leader may count from earlier by its *credit*: how long before its election no
-//!   quorum can have confirmed another leader (see [`super::witness`]).
+//!   quorum can have confirmed another leader (see [`super::witness`]). That says nothing about sessions that began
+//!   under itself: a registration is a renewal, too.
 //! * A renewal names the era in which it was accepted, and the holder counts on it only while its own copy of the state
 //!   is in that era, so that a copy that lags can't show rights that were given away.
 //!
@@ -40,9 +41,21 @@ pub enum Renewal {
     Over,
 }
 
+/// A leadership: what a book is kept for.
+#[derive(Debug, Clone, Copy)]
+pub struct Leadership {
+    pub term: u64,
+    /// How long before now no other leader can have accepted a renewal; counts when the book begins.
+    pub credit: Duration,
+    /// The highest session epoch that was given before this leader's first entry.
+    pub earlier: u64,
+}
+
 #[derive(Debug, Default)]
 pub struct Deadlines {
     term: Option<u64>,
+    /// From when deadlines of sessions of earlier leaders count.
+    since: Option<Instant>,
     sessions: HashMap<(NodeId, u64), Deadline>,
 }
 
@@ -81,11 +94,28 @@ impl Deadline {
 }
 
 impl Deadlines {
+    /// What was seen in another term says nothing about renewals elsewhere since.
+    fn begin(&mut self, lead: Option<Leadership>, now: Instant) {
+        let term = lead.map(|lead| lead.term);
+        if self.term != term {
+            self.term = term;
+            self.since = lead.map(|lead| now.checked_sub(lead.credit).unwrap_or(now));
+            self.sessions.clear();
+        }
+    }
+
+    fn deadline(&mut self, node: NodeId, session: &SessionState, lead: Leadership, now: Instant) -> &mut Deadline {
+        let from = self.since.filter(|_| session.epoch <= lead.earlier).unwrap_or(now);
+        let deadline = self.sessions.entry((node, session.epoch)).or_insert_with(|| Deadline::new(session, from));
+        deadline.follow(session, now);
+        deadline
+    }
+
     /// Moves a session's deadlines. `session` is from the state as applied by this node, which leads and has just
     /// confirmed it.
-    pub fn renew(&mut self, node: NodeId, session: &SessionState, now: Instant) -> Renewal {
-        let deadline = self.sessions.entry((node, session.epoch)).or_insert_with(|| Deadline::new(session, now));
-        deadline.follow(session, now);
+    pub fn renew(&mut self, lead: Leadership, node: NodeId, session: &SessionState, now: Instant) -> Renewal {
+        self.begin(Some(lead), now);
+        let deadline = self.deadline(node, session, lead, now);
         if deadline.doomed {
             return Renewal::Over;
         }
@@ -100,32 +130,16 @@ impl Deadlines {
         Renewal::Both { era: session.era }
     }
 
-    /// Brings the book in line with the state; gives what to propose now, and when to look again. `term` is the term
-    /// that this node leads in, if it does; `credit` is how long before now, at the first look of a term, no other
-    /// leader can have accepted a renewal.
-    pub fn look(
-        &mut self,
-        term: Option<u64>,
-        state: &State,
-        now: Instant,
-        credit: Duration,
-    ) -> (Vec<Command>, Option<Instant>) {
-        let began = self.term != term;
-        if began {
-            // What was seen in another term says nothing about renewals elsewhere since.
-            self.term = term;
-            self.sessions.clear();
-        }
-        if term.is_none() {
-            return (Vec::new(), None);
-        }
+    /// Brings the book in line with the state; gives what to propose now, and when to look again. `lead` is what this
+    /// node leads in, if it does.
+    pub fn look(&mut self, lead: Option<Leadership>, state: &State, now: Instant) -> (Vec<Command>, Option<Instant>) {
+        self.begin(lead, now);
+        let Some(lead) = lead else { return (Vec::new(), None) };
         self.sessions.retain(|(node, epoch), _| state.is_live(*node, *epoch));
         let mut due = Vec::new();
         let mut next: Option<Instant> = None;
         for (&node, session) in &state.sessions {
-            let from = if began { now.checked_sub(credit).unwrap_or(now) } else { now };
-            let deadline = self.sessions.entry((node, session.epoch)).or_insert_with(|| Deadline::new(session, from));
-            deadline.follow(session, now);
+            let deadline = self.deadline(node, session, lead, now);
             let epoch = session.epoch;
             if deadline.ends <= now {
                 deadline.doomed = true;
@@ -159,7 +173,10 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(4);
     const LEASE: Duration = Duration::from_secs(1);
-    const NONE: Duration = Duration::ZERO;
+
+    fn lead(term: u64) -> Leadership {
+        Leadership { term, credit: Duration::ZERO, earlier: 0 }
+    }
 
     fn state(lease_ms: u64) -> State {
         let mut state = State::default();
@@ -170,6 +187,7 @@ mod tests {
             duties: Duty::ALL.into_iter().collect(),
             ttl_ms: 4_000,
             lease_ms,
+            claim: None,
         });
         state
     }
@@ -180,44 +198,55 @@ mod tests {
         let session = state.sessions[&1].clone();
         let over = [Command::ExpireSession { node: 1, epoch: 1 }];
         let mut book = Deadlines::default();
-        assert_eq!(book.look(Some(1), &state, start, NONE), (vec![], Some(start + TTL)));
-        assert_eq!(book.renew(1, &session, start + TTL / 2), Renewal::Both { era: 0 });
-        assert!(book.look(Some(1), &state, start + TTL, NONE).0.is_empty());
-        assert_eq!(book.look(Some(1), &state, start + TTL * 3 / 2, NONE).0, over);
-        assert_eq!(book.renew(1, &session, start + TTL * 3 / 2), Renewal::Over);
-        assert_eq!(book.look(Some(1), &state, start + TTL * 2, NONE).0, over, "asked again until it ends");
+        assert_eq!(book.look(Some(lead(1)), &state, start), (vec![], Some(start + TTL)));
+        assert_eq!(book.renew(lead(1), 1, &session, start + TTL / 2), Renewal::Both { era: 0 });
+        assert!(book.look(Some(lead(1)), &state, start + TTL).0.is_empty());
+        assert_eq!(book.look(Some(lead(1)), &state, start + TTL * 3 / 2).0, over);
+        assert_eq!(book.renew(lead(1), 1, &session, start + TTL * 3 / 2), Renewal::Over);
+        assert_eq!(book.look(Some(lead(1)), &state, start + TTL * 2).0, over, "asked again until it ends");
     }
 
     #[test]
     fn a_silent_session_is_first_suspended_and_resumed_by_its_next_renewal() {
         let (mut state, start) = (state(1_000), Instant::now());
         let mut book = Deadlines::default();
-        assert_eq!(book.look(Some(1), &state, start, NONE), (vec![], Some(start + LEASE)));
-        let (due, _) = book.look(Some(1), &state, start + LEASE, NONE);
+        assert_eq!(book.look(Some(lead(1)), &state, start), (vec![], Some(start + LEASE)));
+        let (due, _) = book.look(Some(lead(1)), &state, start + LEASE);
         assert_eq!(due, [Command::SuspendSession { node: 1, epoch: 1, era: 0 }]);
         let session = state.sessions[&1].clone();
-        assert_eq!(book.renew(1, &session, start + LEASE), Renewal::Session, "the suspension may be in the log");
-        assert_eq!(book.look(Some(1), &state, start + LEASE, NONE).0, due, "proposed again until it is applied");
+        assert_eq!(
+            book.renew(lead(1), 1, &session, start + LEASE),
+            Renewal::Session,
+            "the suspension may be in the log"
+        );
+        assert_eq!(book.look(Some(lead(1)), &state, start + LEASE).0, due, "proposed again until it is applied");
 
         state.apply(&due[0]);
         assert!(state.duties.values().all(|duty| duty.holder.is_none()));
         let session = state.sessions[&1].clone();
         let later = start + LEASE * 2;
-        assert_eq!(book.look(Some(1), &state, later, NONE), (vec![], Some(start + LEASE + TTL)));
-        assert_eq!(book.renew(1, &session, later), Renewal::Suspended { era: 1 });
+        assert_eq!(book.look(Some(lead(1)), &state, later), (vec![], Some(start + LEASE + TTL)));
+        assert_eq!(book.renew(lead(1), 1, &session, later), Renewal::Suspended { era: 1 });
         state.apply(&Command::ResumeSession { node: 1, epoch: 1, era: 1 });
         assert_eq!(state.apply(&due[0]).0, Response::Refused(crate::state::Refusal::OutOfDate), "a repeat is too late");
-        assert_eq!(book.look(Some(1), &state, later, NONE), (vec![], Some(later + LEASE)));
-        assert_eq!(book.renew(1, &state.sessions[&1].clone(), later + LEASE / 2), Renewal::Both { era: 1 });
-        assert_eq!(book.look(Some(1), &state, later + LEASE, NONE), (vec![], Some(later + LEASE * 3 / 2)));
+        assert_eq!(book.look(Some(lead(1)), &state, later), (vec![], Some(later + LEASE)));
+        assert_eq!(book.renew(lead(1), 1, &state.sessions[&1].clone(), later + LEASE / 2), Renewal::Both { era: 1 });
+        assert_eq!(book.look(Some(lead(1)), &state, later + LEASE), (vec![], Some(later + LEASE * 3 / 2)));
     }
 
     #[test]
     fn a_new_term_counts_anew_less_its_credit() {
         let (state, start) = (state(0), Instant::now());
         let mut book = Deadlines::default();
-        book.look(Some(1), &state, start, NONE);
-        assert!(book.look(None, &state, start + TTL, NONE).0.is_empty());
-        assert_eq!(book.look(Some(3), &state, start + TTL, LEASE), (vec![], Some(start + 2 * TTL - LEASE)));
+        book.look(Some(lead(1)), &state, start);
+        let later = Leadership { term: 3, credit: LEASE, earlier: 1 };
+        assert!(book.look(None, &state, start + TTL).0.is_empty());
+        assert_eq!(book.look(Some(later), &state, start + TTL), (vec![], Some(start + 2 * TTL - LEASE)));
+        let later = Leadership { term: 4, credit: LEASE, earlier: 0 };
+        assert_eq!(
+            book.look(Some(later), &state, start + TTL),
+            (vec![], Some(start + 2 * TTL)),
+            "began under this one"
+        );
     }
 }

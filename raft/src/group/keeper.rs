@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::Duty;
+use tokio::sync::watch;
 
 use super::leases::Renewed;
 use super::{Core, Inner, slot};
 use crate::error::RaftError;
-use crate::state::{Command, Refusal, Response};
+use crate::state::{Claim, Command, NodeId, Refusal, Response, State};
 
 /// Pause before a failed registration or renewal is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -26,6 +27,7 @@ pub async fn run(inner: Arc<Inner>) {
         sent: None,
         pause: REOPEN.0,
         patience: inner.options.renew_every(),
+        claim: None,
     };
     loop {
         let outcome = tokio::select! {
@@ -46,6 +48,21 @@ pub async fn run(inner: Arc<Inner>) {
     keeper.leave().await;
 }
 
+/// A duty of this node that another one is to have, its epoch, and how to say that it has stopped.
+pub fn to_release(state: &State, me: NodeId) -> Option<(Duty, u64, Command)> {
+    let (&duty, held) = state
+        .duties
+        .iter()
+        .find(|(_, held)| held.holder.is_some_and(|holder| holder.node == me) && held.wanted_by.is_some())?;
+    let (node, epoch) = (me, held.epoch);
+    let command = if state.agreed_version() >= 2 {
+        Command::YieldDuty { duty, node, epoch }
+    } else {
+        Command::ReleaseDuty { duty, node, epoch }
+    };
+    Some((duty, epoch, command))
+}
+
 struct Keeper {
     inner: Arc<Inner>,
     /// The session that this process registered.
@@ -55,24 +72,34 @@ struct Keeper {
     pause: Duration,
     /// How long a renewal may take.
     patience: Duration,
+    /// The registration that is being tried, and when it was first sent.
+    claim: Option<(Claim, Instant)>,
+}
+
+/// Whether a session of this node has ended, as far as its copy of the state knows; a copy that lags hasn't heard of a
+/// new session yet.
+pub fn is_over(state: &State, me: NodeId, epoch: u64) -> bool {
+    state.last_session_epoch >= epoch && !state.is_live(me, epoch)
 }
 
 impl Keeper {
     /// Does what is due, or waits for the next thing.
     async fn step(&mut self) -> Result<(), RaftError> {
         let mut changed = self.inner.told.changed.subscribe();
+        changed.borrow_and_update();
         let core = self.inner.live_core()?;
         if let Some(failure) = core.failure() {
             return Err(failure);
         }
         let me = self.inner.identity.node_id;
-        let Some(epoch) = self.epoch.filter(|&epoch| core.reader.with(|applied| applied.state.is_live(me, epoch)))
-        else {
-            return self.register(&core).await;
+        let over = |&epoch: &u64| core.reader.with(|applied| is_over(&applied.state, me, epoch));
+        let Some(epoch) = self.epoch.filter(|epoch| !over(epoch)) else {
+            return self.register(&core, &mut changed).await;
         };
         let due = self.sent.map_or_else(Instant::now, |sent| sent + self.inner.options.renew_every());
         if due <= Instant::now() {
-            return self.renew(&core, epoch).await;
+            self.renew(&core, epoch).await?;
+            return self.release_sensors(&core).await;
         }
         if self.describe(&core, epoch).await? || self.hand_over(&core).await? {
             return Ok(());
@@ -105,25 +132,41 @@ impl Keeper {
         }
     }
 
-    async fn register(&mut self, core: &Core) -> Result<(), RaftError> {
+    async fn register(&mut self, core: &Core, changed: &mut watch::Receiver<u64>) -> Result<(), RaftError> {
         self.epoch = None;
         let options = &self.inner.options;
+        let node = self.inner.identity.node_id;
         let (ttl_ms, lease_ms) = options.limits_ms();
-        let agreed = core.reader.with(|applied| applied.state.agreed_version());
+        let (agreed, known) = core.reader.with(|applied| {
+            let known = applied.state.sessions.get(&node).map_or(0, |session| session.epoch);
+            (applied.state.agreed_version(), known)
+        });
+        // The same over all repeats, until this node learns of another session of its own.
+        let claim = self.claim.filter(|(claim, _)| claim.after >= known);
+        let fresh = || (Claim { after: known, nonce: rand::random::<u64>().max(1) }, Instant::now());
+        let (claim, sent) = claim.unwrap_or_else(fresh);
+        self.claim = Some((claim, sent));
         let command = Command::RegisterSession {
-            node: self.inner.identity.node_id,
+            node,
             name: options.node_name.clone(),
             roles: options.roles.clone(),
             duties: options.duties.clone(),
             ttl_ms,
             // Version 1 knows only one limit; `describe` makes up for it.
             lease_ms: if agreed >= 2 { lease_ms } else { 0 },
+            claim: (agreed >= 2).then_some(claim),
         };
-        let sent = Instant::now();
         match core.propose(command, options.request_timeout).await? {
             Response::Session { epoch } => {
                 self.epoch = Some(epoch);
+                self.claim = None;
+                // From the first of the repeats: it may have been that which was applied.
                 self.accepted(epoch, Some(0), sent);
+                Ok(())
+            }
+            // This node's copy lags behind its own former session.
+            Response::Refused(Refusal::OutOfDate) => {
+                let _ = tokio::time::timeout(RETRY, changed.changed()).await;
                 Ok(())
             }
             other => Err(super::unexpected(&other)),
@@ -177,23 +220,47 @@ impl Keeper {
     /// Releases duties that another node is to have, once their leases are withdrawn here.
     async fn hand_over(&mut self, core: &Core) -> Result<bool, RaftError> {
         let me = self.inner.identity.node_id;
-        let wanted = core.reader.with(|applied| {
-            let mine = |duty: &Duty| {
-                let state = applied.state.duties.get(duty)?;
-                let mine = state.holder.is_some_and(|holder| holder.node == me) && state.wanted_by.is_some();
-                mine.then_some((*duty, state.epoch))
-            };
-            Duty::ALL.iter().find_map(mine)
-        });
-        let Some((duty, epoch)) = wanted else { return Ok(false) };
+        let wanted = core.reader.with(|applied| to_release(&applied.state, me));
+        let Some((duty, epoch, command)) = wanted else { return Ok(false) };
         let mut lease = self.inner.duties[slot(duty)].subscribe();
         // The publisher sees the same state and withdraws the lease at once; it must come first.
         let withdrawn = lease.wait_for(Option::is_none);
         if !matches!(tokio::time::timeout(self.inner.options.renew_every(), withdrawn).await, Ok(Ok(_))) {
             return Ok(false);
         }
-        core.propose(Command::ReleaseDuty { duty, node: me, epoch }, self.inner.options.request_timeout).await?;
+        // Nor may it come back: the command may be applied when the state has changed once more.
+        self.inner.given_up.lock().duty(duty, epoch);
+        if self.inner.duties[slot(duty)].borrow().is_some_and(|lease| lease.epoch == epoch) {
+            self.inner.told.changed.send_modify(|count| *count = count.wrapping_add(1));
+            return Ok(true);
+        }
+        let mut changed = self.inner.told.changed.subscribe();
+        core.propose(command, self.inner.options.request_timeout).await?;
+        // This node's copy of the state may hear of it later than the answer comes.
+        let heard = async {
+            while core.reader.with(|applied| to_release(&applied.state, me)).is_some_and(|next| next.1 == epoch) {
+                let _ = changed.changed().await;
+            }
+        };
+        let _ = tokio::time::timeout(RETRY, heard).await;
         Ok(true)
+    }
+
+    /// Releases sensors that nobody runs here and nobody else would release.
+    async fn release_sensors(&mut self, core: &Core) -> Result<(), RaftError> {
+        let node = self.inner.identity.node_id;
+        let stopped = core.reader.with(|applied| {
+            let mut given_up = self.inner.given_up.lock();
+            let stopped = given_up.stopped_sensors(Instant::now(), node, &applied.state);
+            // From now on they aren't shown under these epochs, whatever becomes of the state.
+            stopped.iter().for_each(|(sensor, epoch)| given_up.sensor(sensor, *epoch));
+            stopped
+        });
+        for (sensor, epoch) in stopped {
+            let command = Command::ReleaseSensor { sensor, node, epoch };
+            core.propose(command, self.inner.options.request_timeout).await?;
+        }
+        Ok(())
     }
 
     /// The storage failed: withdraws all rights, then opens the log again until that works.

@@ -17,6 +17,8 @@ mod leases;
 pub(crate) mod members;
 mod reaper;
 mod requests;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod witness;
 
@@ -35,7 +37,7 @@ pub use status::{Content, DutyStatus, SensorStatus, SessionStatus, Status};
 
 use self::core::{Core, Parts};
 use self::home::Home;
-use self::leases::Renewed;
+use self::leases::{GivenUp, Renewed};
 use crate::error::RaftError;
 use crate::identity::Identity;
 use crate::join;
@@ -69,6 +71,8 @@ pub(crate) struct Inner {
     session: watch::Sender<Option<Session>>,
     duties: [watch::Sender<Option<Lease>>; Duty::ALL.len()],
     sensors: watch::Sender<Arc<BTreeMap<String, Lease>>>,
+    /// Locked within a look at the state, never around one.
+    given_up: Mutex<GivenUp>,
     /// Why the group doesn't work, while it doesn't.
     trouble: Mutex<Option<String>>,
     /// Somebody found the core dead.
@@ -250,6 +254,7 @@ async fn open(options: Options) -> Result<Opened, RaftError> {
         session: watch::channel(None).0,
         duties: std::array::from_fn(|_| watch::channel(None).0),
         sensors: watch::channel(Arc::default()).0,
+        given_up: Mutex::default(),
         trouble: Mutex::new(None),
         broken: Notify::new(),
         cancel: CancellationToken::new(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Core, Inner};
 use crate::error::RaftError;
-use crate::state::Command;
+use crate::state::{Command, NodeId, State};
 
 /// Longest pause between looks; a new leader begins to count at the first look.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,23 +29,28 @@ pub async fn run(inner: Arc<Inner>) {
     }
 }
 
+/// What a leader has to tell the state besides: that all members read newer commands, and that it leads. Pure.
+pub fn announcements(state: &State, me: NodeId, readable: u16) -> Vec<Command> {
+    let agreed = state.agreed_version();
+    let mut due = Vec::new();
+    if readable > agreed {
+        due.push(Command::SetVersion { version: readable });
+    }
+    if agreed >= 2 && state.leader != Some(me) {
+        due.push(Command::Lead { node: me });
+    }
+    due
+}
+
 async fn look(inner: &Inner, core: &Core) -> Option<Instant> {
-    let term = core.leading_term();
+    let lead = core.leadership();
     let readable = inner.min_version(core);
     let me = inner.identity.node_id;
     let (mut due, next) = core.reader.with(|applied| {
         let now = Instant::now();
-        let voters = applied.members.membership().voter_ids().count();
-        let credit = term.map_or(Duration::ZERO, |term| core.witness.credit(now, term, voters));
-        let (mut due, next) = core.deadlines.lock().look(term, &applied.state, now, credit);
-        if term.is_some() {
-            let agreed = applied.state.agreed_version();
-            if readable > agreed {
-                due.push(Command::SetVersion { version: readable });
-            }
-            if agreed >= 2 && applied.state.leader != Some(me) {
-                due.push(Command::Lead { node: me });
-            }
+        let (mut due, next) = core.deadlines.lock().look(lead, &applied.state, now);
+        if lead.is_some() {
+            due.extend(announcements(&applied.state, me, readable));
         }
         (due, next)
     });

@@ -2,19 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use model::{Lease, Session};
 use tokio::sync::watch;
 
-use super::{Group, unexpected};
+use super::{Group, timed_out, unexpected};
 use crate::error::RaftError;
-use crate::state::{Command, Response, Secret};
+use crate::state::{Command, Refusal, Response, Secret};
 
 impl Group {
     /// Sets which sensors (by reference) shall run somewhere; those that aren't among them stop. Any node may say it,
     /// when the content has changed; saying it again changes nothing.
     pub async fn want_sensors(&self, refs: BTreeSet<String>) -> Result<(), RaftError> {
-        self.inner.propose(Command::WantSensors { refs }).await.map(|_| ())
+        let deadline = Instant::now() + self.inner.options.request_timeout;
+        let mut changed = self.changes();
+        loop {
+            changed.borrow_and_update();
+            let revision = self.inner.live_core()?.reader.with(|applied| applied.state.sensor_revision);
+            match self.inner.propose(Command::WantSensors { revision, refs: refs.clone() }).await {
+                Ok(_) => return Ok(()),
+                // Somebody was faster, or this node's copy lags.
+                Err(RaftError::Refused(Refusal::OutOfDate)) => {
+                    let heard = tokio::time::timeout_at(deadline.into(), changed.changed()).await;
+                    heard
+                        .map_err(|_| timed_out(self.inner.options.request_timeout))?
+                        .map_err(|_| RaftError::Stopped)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The sensors that this node is to run, and until when it may. One that shall run elsewhere, or nowhere,
@@ -24,13 +41,16 @@ impl Group {
         self.inner.sensors.subscribe()
     }
 
-    /// Says that this node has stopped a sensor that it ran under this epoch; the next owner starts it at once.
+    /// Says that this node has stopped a sensor that it ran under this epoch; the next owner starts it at once. From
+    /// the call on, this node doesn't own it under that epoch any more, even if nobody else wants it; when the call fails,
+    /// it is repeated by itself. Without the call the sensor passes on once its last lease is over.
     ///
     /// # Errors
-    /// [`Refusal::SensorNotHeld`](crate::state::Refusal::SensorNotHeld) when it was given away before: nothing is left
+    /// [`Refusal::SensorNotHeld`] when it was given away before: nothing is left
     /// to do.
     pub async fn release_sensor(&self, sensor: &str, epoch: u64) -> Result<(), RaftError> {
         let node = self.inner.identity.node_id;
+        self.inner.given_up.lock().sensor(sensor, epoch);
         let command = Command::ReleaseSensor { sensor: sensor.to_owned(), node, epoch };
         self.inner.propose(command).await.map(|_| ())
     }
@@ -49,7 +69,7 @@ impl Group {
     /// whatever it is); gives the new revision. The current hash again changes nothing, whatever was expected.
     ///
     /// # Errors
-    /// [`Refusal::ContentMoved`](crate::state::Refusal::ContentMoved) when somebody else was faster.
+    /// [`Refusal::ContentMoved`] when somebody else was faster.
     pub async fn advance_content(&self, expected: impl Into<Option<u64>>, hash: &str) -> Result<u64, RaftError> {
         let hash = hash.to_owned();
         let command = match expected.into() {

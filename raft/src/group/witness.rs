@@ -26,6 +26,9 @@ pub struct Witness {
 #[derive(Debug, Default)]
 struct Heard {
     append: Option<Instant>,
+    /// The latest confirmation of this node's own leadership, its term, and the latest in terms before that.
+    own: Option<(u64, Instant)>,
+    own_before: Option<Instant>,
     /// The highest term that a transfer may lead to.
     transfer: Option<u64>,
 }
@@ -44,6 +47,17 @@ impl Witness {
     pub fn heard_append(&self, now: Instant) {
         let mut heard = self.heard.lock();
         heard.append = Some(heard.append.map_or(now, |before| before.max(now)));
+    }
+
+    /// A quorum confirmed this node's own leadership of `term`: for a later term that was another leader's.
+    pub fn confirmed(&self, term: u64, now: Instant) {
+        let mut heard = self.heard.lock();
+        if let Some((before, at)) = heard.own
+            && before != term
+        {
+            heard.own_before = heard.own_before.max(Some(at));
+        }
+        heard.own = Some((term, now));
     }
 
     #[allow(dead_code)] // until the network service calls it
@@ -65,7 +79,9 @@ impl Witness {
         if voters < 2 || heard.transfer.is_some_and(|reach| term <= reach) {
             return Duration::ZERO;
         }
-        let silent = now.saturating_duration_since(heard.append.unwrap_or(self.started).max(self.started));
+        let own = heard.own.filter(|&(other, _)| other != term).map(|(_, at)| at);
+        let last = [heard.append, heard.own_before, own].into_iter().flatten().fold(self.started, Instant::max);
+        let silent = now.saturating_duration_since(last);
         // Clocks run at slightly different rates: one in a hundred is far more than they do.
         silent.min(self.refuse) * 99 / 100
     }
@@ -87,6 +103,11 @@ mod tests {
         assert_eq!(witness.credit(at(9_000), 1, 1), Duration::ZERO, "a sole voter");
         witness.heard_append(at(8_900));
         assert_eq!(witness.credit(at(9_000), 1, 3), Duration::from_millis(99));
+        witness.confirmed(1, at(8_990));
+        assert_eq!(witness.credit(at(9_000), 1, 3), Duration::from_millis(99), "its own, of this term");
+        assert_eq!(witness.credit(at(9_000), 2, 3), Duration::from_micros(9_900));
+        witness.confirmed(2, at(9_100));
+        assert_eq!(witness.credit(at(9_190), 2, 3), Duration::from_millis(198));
         witness.heard_transfer(1);
         assert_eq!(witness.credit(at(20_000), 2, 3), Duration::ZERO);
         assert_eq!(witness.credit(at(20_000), 5, 3), Duration::from_millis(495));

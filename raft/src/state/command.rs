@@ -33,6 +33,8 @@ pub enum Command {
         /// How long its duties and sensors outlive its last accepted renewal; 0: as long as the session.
         #[serde(default, skip_serializing_if = "is_zero")]
         lease_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claim: Option<Claim>,
     },
     /// The node says that it stops.
     EndSession {
@@ -106,8 +108,15 @@ pub enum Command {
         node: NodeId,
         epoch: u64,
     },
-    /// These sensors, and no others, shall run somewhere.
+    /// The holder has stopped a duty for good: who is to have it gets it, or whoever suits best, under a new epoch.
+    YieldDuty {
+        duty: Duty,
+        node: NodeId,
+        epoch: u64,
+    },
+    /// These sensors, and no others, shall run somewhere; if nobody has changed that since `revision`.
     WantSensors {
+        revision: u64,
         refs: BTreeSet<String>,
     },
     /// The holder has stopped the sensor.
@@ -149,6 +158,17 @@ pub enum Command {
     },
 }
 
+/// Makes a registration repeatable, and a late copy of an old one harmless: it would end a session whose node believes
+/// in its leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The latest session of its node that the registering process knows of: a live one with a higher epoch is newer
+    /// than this registration and stays.
+    pub after: u64,
+    /// Drawn for this registration; repeats have the same.
+    pub nonce: u64,
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's shape
 pub(super) fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -158,13 +178,7 @@ impl Command {
     /// The version that a node must know to read it.
     pub const fn version(&self) -> u16 {
         match self {
-            Self::RegisterSession { lease_ms, .. } => {
-                if *lease_ms == 0 {
-                    1
-                } else {
-                    2
-                }
-            }
+            Self::RegisterSession { lease_ms: 0, claim: None, .. } => 1,
             Self::EndSession { .. }
             | Self::ExpireSession { .. }
             | Self::ReleaseDuty { .. }
@@ -172,12 +186,14 @@ impl Command {
             | Self::AcquirePermit { .. }
             | Self::ReleasePermit { .. }
             | Self::CancelPermit { .. } => 1,
-            Self::SetVersion { .. }
+            Self::RegisterSession { .. }
+            | Self::SetVersion { .. }
             | Self::Lead { .. }
             | Self::SetLease { .. }
             | Self::SuspendSession { .. }
             | Self::ResumeSession { .. }
             | Self::DrainSession { .. }
+            | Self::YieldDuty { .. }
             | Self::WantSensors { .. }
             | Self::ReleaseSensor { .. }
             | Self::AskPermit { .. }
@@ -226,7 +242,10 @@ impl fmt::Display for Command {
                 write!(f, "resume-session node={node:x} epoch={epoch} era={era}")
             }
             Self::DrainSession { node, epoch } => write!(f, "drain-session node={node:x} epoch={epoch}"),
-            Self::WantSensors { refs } => write!(f, "want-sensors {} of them", refs.len()),
+            Self::YieldDuty { duty, node, epoch } => {
+                write!(f, "yield-duty {} node={node:x} epoch={epoch}", duty.as_str())
+            }
+            Self::WantSensors { refs, .. } => write!(f, "want-sensors {} of them", refs.len()),
             Self::ReleaseSensor { node, epoch, .. } => write!(f, "release-sensor node={node:x} epoch={epoch}"),
             Self::AskPermit { key, limit, .. } => write!(f, "ask-permit key of {} bytes limit={limit}", key.len()),
             Self::GiveUpPermit { key, .. } => write!(f, "give-up-permit key of {} bytes", key.len()),

@@ -80,6 +80,28 @@ impl State {
         Ok(Response::Done)
     }
 
+    pub(super) fn yield_duty(
+        &mut self,
+        duty: Duty,
+        node: NodeId,
+        epoch: u64,
+        events: &mut Vec<Event>,
+    ) -> Result<Response, Refusal> {
+        let state = self.duties.get_mut(&duty).ok_or(Refusal::DutyNotHeld)?;
+        if state.epoch != epoch || state.holder.is_none_or(|holder| holder.node != node) {
+            return Err(Refusal::DutyNotHeld);
+        }
+        state.holder = None;
+        let next = state.wanted_by.take().filter(|next| self.sessions.get(next).is_some_and(SessionState::is_eligible));
+        if let Some(next) = next {
+            self.give_duty(duty, next, events);
+        }
+        // Without a successor (it may be gone again) anybody, even the old holder: under a new epoch.
+        self.assign_duties(events);
+        self.spread_duties(events);
+        Ok(Response::Done)
+    }
+
     pub(super) fn drop_duties(&mut self, gone: Holder) {
         for state in self.duties.values_mut() {
             if state.holder == Some(gone) {

@@ -31,7 +31,7 @@ use model::Duty;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use command::{COMMAND_VERSION, Command, Event, Granted, PermitHolder, Proposal, Refusal, Response};
+pub use command::{COMMAND_VERSION, Claim, Command, Event, Granted, PermitHolder, Proposal, Refusal, Response};
 pub use duties::{DutyState, Holder};
 pub use permits::{PermitKey, PermitSlot, Waiter};
 pub use secret::Secret;
@@ -64,6 +64,9 @@ pub struct SessionState {
     /// How often it was suspended. A lease is valid in the era in which it was renewed.
     #[serde(default, skip_serializing_if = "command::is_zero")]
     pub era: u64,
+    /// See [`Claim`].
+    #[serde(default, skip_serializing_if = "command::is_zero")]
+    pub nonce: u64,
     /// It wasn't renewed in time: it holds neither duties nor sensors and is given none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
@@ -133,6 +136,9 @@ pub struct State {
     /// The highest sensor epoch ever given.
     #[serde(default, skip_serializing_if = "command::is_zero")]
     pub last_sensor_epoch: u64,
+    /// Counts changes of which sensors are wanted.
+    #[serde(default, skip_serializing_if = "command::is_zero")]
+    pub sensor_revision: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sensors: BTreeMap<String, SensorState>,
     /// Values that are set once.
@@ -155,16 +161,17 @@ impl State {
 
     fn apply_into(&mut self, command: &Command, events: &mut Vec<Event>) -> Result<Response, Refusal> {
         match command {
-            Command::RegisterSession { node, name, roles, duties, ttl_ms, lease_ms } => {
+            Command::RegisterSession { node, name, roles, duties, ttl_ms, lease_ms, claim } => {
                 let session = SessionState {
                     name: name.clone(),
                     roles: roles.clone(),
                     duties: duties.clone(),
                     ttl_ms: *ttl_ms,
                     lease_ms: *lease_ms,
+                    nonce: claim.map_or(0, |claim| claim.nonce),
                     ..SessionState::default()
                 };
-                let epoch = self.register(*node, session, events);
+                let epoch = self.register(*node, session, *claim, events)?;
                 Ok(Response::Session { epoch })
             }
             Command::EndSession { node, epoch } => self.end(*node, *epoch, false, events),
@@ -197,7 +204,8 @@ impl State {
             Command::SuspendSession { node, epoch, era } => self.suspend(*node, *epoch, *era, events),
             Command::ResumeSession { node, epoch, era } => self.resume(*node, *epoch, *era, events),
             Command::DrainSession { node, epoch } => self.drain(*node, *epoch, events),
-            Command::WantSensors { refs } => self.want_sensors(refs, events),
+            Command::YieldDuty { duty, node, epoch } => self.yield_duty(*duty, *node, *epoch, events),
+            Command::WantSensors { revision, refs } => self.want_sensors(*revision, refs, events),
             Command::ReleaseSensor { sensor, node, epoch } => self.release_sensor(sensor, *node, *epoch, events),
             Command::AskPermit { key, limit, request, wait } => self.ask_permit(key, *limit, request, *wait, events),
             Command::GiveUpPermit { key, request } => self.give_up_permit(key, request, events),
@@ -231,7 +239,21 @@ impl State {
         self.sessions.get_mut(&node).filter(|session| session.epoch == epoch).ok_or(Refusal::SessionEnded)
     }
 
-    fn register(&mut self, node: NodeId, session: SessionState, events: &mut Vec<Event>) -> u64 {
+    fn register(
+        &mut self,
+        node: NodeId,
+        session: SessionState,
+        claim: Option<Claim>,
+        events: &mut Vec<Event>,
+    ) -> Result<u64, Refusal> {
+        if let (Some(claim), Some(live)) = (claim, self.sessions.get(&node)) {
+            if live.nonce == claim.nonce {
+                return Ok(live.epoch);
+            }
+            if live.epoch > claim.after {
+                return Err(Refusal::OutOfDate);
+            }
+        }
         // One process at a time uses a data directory, so a new session of a node proves that the old one is over.
         let previous = self.sessions.remove(&node);
         if let Some(previous) = &previous {
@@ -245,7 +267,7 @@ impl State {
         self.assign_duties(events);
         self.spread_duties(events);
         self.place_sensors(events);
-        epoch
+        Ok(epoch)
     }
 
     fn end(&mut self, node: NodeId, epoch: u64, expired: bool, events: &mut Vec<Event>) -> Result<Response, Refusal> {
@@ -256,6 +278,9 @@ impl State {
         self.drop_rights(Holder { node, session: epoch }, events);
         events.push(Event::SessionEnded { node, epoch, expired });
         self.assign_duties(events);
+        if self.agreed_version() >= 2 {
+            self.spread_duties(events);
+        }
         self.place_sensors(events);
         Ok(Response::Done)
     }
@@ -279,6 +304,7 @@ impl State {
         self.drop_duties(holder);
         self.drop_sensors(holder);
         self.assign_duties(events);
+        self.spread_duties(events);
         self.place_sensors(events);
         Ok(Response::Done)
     }

@@ -22,6 +22,7 @@ fn command() -> impl Strategy<Value = Command> {
             duties,
             ttl_ms: 5_000,
             lease_ms: 0,
+            claim: None,
         }),
         2 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::EndSession { node, epoch }),
         2 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::ExpireSession { node, epoch }),
@@ -122,6 +123,7 @@ fn register(state: &mut State, node: NodeId) -> u64 {
         duties: Duty::ALL.into_iter().collect(),
         ttl_ms: 5_000,
         lease_ms: 1_200,
+        claim: None,
     };
     match state.apply(&command).0 {
         Response::Session { epoch } => epoch,

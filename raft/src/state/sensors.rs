@@ -60,6 +60,7 @@ const fn mix(number: u64) -> u64 {
 impl State {
     pub(super) fn want_sensors(
         &mut self,
+        revision: u64,
         refs: &BTreeSet<String>,
         events: &mut Vec<Event>,
     ) -> Result<Response, Refusal> {
@@ -69,6 +70,13 @@ impl State {
         if refs.iter().any(|sensor| sensor.is_empty() || sensor.len() > MAX_KEY_BYTES) {
             return Err(Refusal::BadKey);
         }
+        if self.wanted_sensors().eq(refs) {
+            return Ok(Response::Done);
+        }
+        if revision != self.sensor_revision {
+            return Err(Refusal::OutOfDate);
+        }
+        self.sensor_revision += 1;
         for (sensor, state) in &mut self.sensors {
             let unwanted = !refs.contains(sensor);
             if unwanted
@@ -86,6 +94,11 @@ impl State {
         }
         self.place_sensors(events);
         Ok(Response::Done)
+    }
+
+    /// Those that shall run, in order.
+    pub fn wanted_sensors(&self) -> impl Iterator<Item = &String> {
+        self.sensors.iter().filter(|(_, state)| !state.unwanted).map(|(sensor, _)| sensor)
     }
 
     pub(super) fn release_sensor(

@@ -21,6 +21,8 @@ pub struct Applied {
     pub state: State,
     pub last: Option<LogId>,
     pub members: StoredMembership,
+    /// The latest term of which an entry was applied since the start, and the highest session epoch before that.
+    pub term: (u64, u64),
     /// Up to where the current snapshot reaches.
     pub snapshot: Option<u64>,
 }
@@ -89,7 +91,9 @@ impl Machine {
 fn restore(record: SnapshotRecord, data: &[u8]) -> io::Result<Applied> {
     let (last, members) = record.into_parts()?;
     let state = State::from_snapshot(data).map_err(damaged)?;
-    Ok(Applied { state, last, members, snapshot: last.map(|last| last.index) })
+    // An entry of the snapshot's term may come yet: none of its sessions counts as earlier than that.
+    let term = (last.map_or(0, |last| last.leader_id.term), 0);
+    Ok(Applied { state, last, members, term, snapshot: last.map(|last| last.index) })
 }
 
 fn log_event(event: &Event) {
@@ -140,6 +144,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let response = {
                 let mut applied = self.applied.write();
                 applied.last = Some(entry.log_id);
+                if applied.term.0 < entry.log_id.leader_id.term {
+                    applied.term = (entry.log_id.leader_id.term, applied.state.last_session_epoch);
+                }
                 match entry.payload {
                     EntryPayload::Blank => Response::Done,
                     EntryPayload::Normal(proposal) => {
