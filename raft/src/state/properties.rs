@@ -7,7 +7,54 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Commands of version 2, most of them with numbers that fit now and then.
+fn newer() -> impl Strategy<Value = Command> {
+    let node = 1u64..5;
+    let epoch = 0u64..12;
+    let sensor = prop::sample::select(vec!["p.a", "p.b", "p.c", "p.d"]).prop_map(str::to_owned);
+    let key = prop::sample::select(vec!["a", "b", ""]).prop_map(str::to_owned);
+    let request = prop::sample::select(vec!["r1", "r2", "r3", "r4"]).prop_map(str::to_owned);
+    let duty = prop::sample::select(Duty::ALL.to_vec());
+    prop_oneof![
+        1 => Just(Command::SetVersion { version: 2 }),
+        6 => (node.clone(), prop::collection::btree_set(duty.clone(), 0..4), any::<bool>(), epoch.clone(), 1u64..6).prop_map(
+            |(node, duties, sensors, after, nonce)| Command::RegisterSession {
+                node,
+                name: format!("n{node}"),
+                roles: sensors.then(|| SENSORS_ROLE.to_owned()).into_iter().collect(),
+                duties,
+                ttl_ms: 4_000,
+                lease_ms: 1_200,
+                claim: Some(Claim { after, nonce }),
+            }
+        ),
+        1 => node.clone().prop_map(|node| Command::Lead { node }),
+        3 => (node.clone(), epoch.clone(), 0u64..3)
+            .prop_map(|(node, epoch, era)| Command::SuspendSession { node, epoch, era }),
+        3 => (node.clone(), epoch.clone(), 1u64..3)
+            .prop_map(|(node, epoch, era)| Command::ResumeSession { node, epoch, era }),
+        1 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::DrainSession { node, epoch }),
+        3 => (duty, node.clone(), epoch.clone()).prop_map(|(duty, node, epoch)| Command::YieldDuty { duty, node, epoch }),
+        4 => (0u64..6, prop::collection::btree_set(sensor.clone(), 0..5))
+            .prop_map(|(revision, refs)| Command::WantSensors { revision, refs }),
+        4 => (sensor, node, epoch.clone())
+            .prop_map(|(sensor, node, epoch)| Command::ReleaseSensor { sensor, node, epoch }),
+        3 => (key.clone(), 0u32..4, request.clone(), any::<bool>())
+            .prop_map(|(key, limit, request, wait)| Command::AskPermit { key, limit, request, wait }),
+        2 => (key.clone(), request.clone()).prop_map(|(key, request)| Command::GiveUpPermit { key, request }),
+        1 => (key, 0u32..4, prop::collection::vec((request, 0u32..5), 0..3))
+            .prop_map(|(key, limit, holders)| Command::RestorePermits { key, limit, holders }),
+        1 => ("[a-c]{0,2}", "[a-c]{1,3}")
+            .prop_map(|(name, value)| Command::Agree { name, value: Secret::new(value.into_bytes()) }),
+        1 => (0u64..5, "[a-c]{0,2}").prop_map(|(expected, hash)| Command::SetContent { expected, hash }),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![older(), newer()]
+}
+
+fn older() -> impl Strategy<Value = Command> {
     let node = 1u64..5;
     let epoch = 0u64..12;
     let duty = prop::sample::select(Duty::ALL.to_vec());
@@ -39,6 +86,24 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn check_sensors(state: &State) {
+    let runs = |session: &SessionState| session.is_eligible() && session.roles.contains(SENSORS_ROLE);
+    let nodes: Vec<NodeId> =
+        state.sessions.iter().filter(|(_, session)| runs(session)).map(|(&node, _)| node).collect();
+    let wanted = state.wanted_sensors().count();
+    for sensor in state.sensors.values() {
+        assert!(sensor.holder.is_some() || (!sensor.unwanted && nodes.is_empty()), "a wanted sensor is free");
+        assert!(sensor.epoch <= state.last_sensor_epoch);
+    }
+    for &node in &nodes {
+        let keeps = |sensor: &&SensorState| {
+            sensor.holder.is_some_and(|holder| holder.node == node) && !sensor.moves && !sensor.unwanted
+        };
+        let keeps = state.sensors.values().filter(keeps).count();
+        assert!(keeps <= wanted.div_ceil(nodes.len()), "more sensors than the bound");
+    }
+}
+
 fn check_invariants(state: &State) {
     for duty in state.duties.values() {
         if let Some(holder) = duty.holder {
@@ -48,8 +113,15 @@ fn check_invariants(state: &State) {
             assert!(state.sessions.contains_key(&next), "an ended session is to get a duty");
         }
     }
+    let right = |holder: Holder| {
+        assert!(state.is_live(holder.node, holder.session), "an ended session holds something");
+        assert!(!state.sessions[&holder.node].suspended, "a suspended session holds something");
+    };
+    state.duties.values().filter_map(|duty| duty.holder).for_each(right);
+    state.sensors.values().filter_map(|sensor| sensor.holder).for_each(right);
+    check_sensors(state);
     for duty in Duty::ALL {
-        let wanted = state.sessions.values().any(|session| session.duties.contains(&duty));
+        let wanted = state.sessions.values().any(|session| session.is_eligible() && session.duties.contains(&duty));
         let held = state.duties.get(&duty).is_some_and(|state| state.holder.is_some());
         assert!(held || !wanted, "{duty:?} is free though a session would take it");
     }
@@ -71,6 +143,7 @@ proptest! {
     fn invariants_hold(commands in prop::collection::vec(command(), 1..120)) {
         let mut state = State::default();
         let mut holders: BTreeMap<(Duty, u64), Holder> = BTreeMap::new();
+        let mut owners: BTreeMap<(String, u64), Holder> = BTreeMap::new();
         let mut tokens: BTreeSet<u64> = BTreeSet::new();
         for command in &commands {
             let before = state.clone();
@@ -84,8 +157,18 @@ proptest! {
                     prop_assert_eq!(known, holder, "two holders of one duty epoch");
                 }
             }
+            for (sensor, now) in &state.sensors {
+                if let Some(holder) = now.holder {
+                    let known = *owners.entry((sensor.clone(), now.epoch)).or_insert(holder);
+                    prop_assert_eq!(known, holder, "two owners of one sensor epoch");
+                }
+            }
             if let Response::Session { epoch } = response {
-                prop_assert!(epoch > before.last_session_epoch);
+                let repeated = before.sessions.values().any(|session| session.epoch == epoch);
+                prop_assert!(repeated || epoch > before.last_session_epoch);
+            }
+            for (name, value) in &before.agreed {
+                prop_assert_eq!(state.agreed.get(name), Some(value), "an agreed value changed");
             }
             for event in &events {
                 if let Event::PermitGranted(granted) = event {
@@ -111,7 +194,55 @@ proptest! {
             prop_assert_eq!(one.apply(command), two.apply(command));
             prop_assert_eq!(one.hash(), two.hash());
         }
-        prop_assert_eq!(&State::from_snapshot(&one.to_snapshot().unwrap()).unwrap(), &one);
+        prop_assert_eq!(State::from_snapshot(&one.to_snapshot().unwrap()).unwrap().hash(), one.hash());
+    }
+}
+
+proptest! {
+    /// A node that joins takes its share and nothing else moves; of one that leaves only its own sensors move.
+    #[test]
+    fn sensors_move_as_little_as_possible(nodes in 1u64..7, sensors in 0usize..40, leaves in 1u64..7) {
+        let mut state = State::default();
+        let refs: BTreeSet<String> = (0..sensors).map(|number| format!("pack.sensor{number}")).collect();
+        let join = |node| Command::RegisterSession {
+            node,
+            name: format!("n{node}"),
+            roles: BTreeSet::from([SENSORS_ROLE.to_owned()]),
+            duties: BTreeSet::new(),
+            ttl_ms: 4_000,
+            lease_ms: 1_200,
+            claim: Some(Claim { after: 0, nonce: node }),
+        };
+        for node in 1..=nodes {
+            state.apply(&join(node));
+        }
+        state.apply(&Command::WantSensors { revision: 0, refs });
+        let owners = |state: &State| -> BTreeMap<String, NodeId> {
+            state.sensors.iter().map(|(sensor, held)| (sensor.clone(), held.holder.unwrap().node)).collect()
+        };
+        let before = owners(&state);
+        state.apply(&join(nodes + 1));
+        let moves: Vec<(String, Holder, u64)> = state
+            .sensors
+            .iter()
+            .filter(|(_, held)| held.moves)
+            .map(|(sensor, held)| (sensor.clone(), held.holder.unwrap(), held.epoch))
+            .collect();
+        let bound = sensors.div_ceil(nodes as usize + 1);
+        let surplus: usize = (1..=nodes)
+            .map(|node| before.values().filter(|&&owner| owner == node).count().saturating_sub(bound))
+            .sum();
+        prop_assert_eq!(moves.len(), surplus, "what is above the new bound moves, no more");
+        for (sensor, holder, epoch) in moves {
+            state.apply(&Command::ReleaseSensor { sensor: sensor.clone(), node: holder.node, epoch });
+            prop_assert_ne!(owners(&state)[&sensor], holder.node);
+        }
+        let (before, gone) = (owners(&state), leaves.min(nodes));
+        let epoch = state.sessions[&gone].epoch;
+        state.apply(&Command::ExpireSession { node: gone, epoch });
+        for (sensor, owner) in owners(&state) {
+            prop_assert!(before[&sensor] == gone || before[&sensor] == owner, "{} moved for nothing", sensor);
+        }
     }
 }
 

@@ -44,28 +44,38 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Command, Proposal};
+    use crate::state::{Command, PermitHolder, Proposal, Response, Secret};
+
+    /// Applies a sample file and compares the outcome with the sample snapshot.
+    fn samples_decode(commands: &str, snapshot: &str) -> (State, usize) {
+        let mut state = State::default();
+        let mut count = 0;
+        for line in commands.lines() {
+            let proposal: Proposal = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&proposal).unwrap(), line, "the encoding of a version has changed");
+            assert_eq!(proposal.v, proposal.command.version());
+            state.apply(&proposal.command);
+            count += 1;
+        }
+        let written = String::from_utf8(state.to_snapshot().unwrap()).unwrap();
+        assert_eq!(written, snapshot.trim(), "the meaning of a version has changed");
+        assert_eq!(State::from_snapshot(snapshot.trim().as_bytes()).unwrap().hash(), state.hash());
+        (state, count)
+    }
 
     /// Files written by the first release; they must decode for ever, to the same meaning.
     #[test]
     fn version_1_samples_decode() {
         let commands = include_str!("../../testdata/commands-v1.jsonl");
-        let mut state = State::default();
-        let mut count = 0;
-        for line in commands.lines() {
-            let proposal: Proposal = serde_json::from_str(line).unwrap();
-            assert_eq!(serde_json::to_string(&proposal).unwrap(), line, "the encoding of version 1 has changed");
-            state.apply(&proposal.command);
-            count += 1;
-        }
-        assert_eq!(count, 9);
-        let sample = include_str!("../../testdata/snapshot-v1.json").trim();
-        assert_eq!(
-            String::from_utf8(state.to_snapshot().unwrap()).unwrap(),
-            sample,
-            "the meaning of version 1 changed"
-        );
-        assert_eq!(State::from_snapshot(sample.as_bytes()).unwrap(), state);
+        let (state, count) = samples_decode(commands, include_str!("../../testdata/snapshot-v1.json"));
+        assert_eq!((count, state.agreed_version()), (9, 1));
+    }
+
+    #[test]
+    fn version_2_samples_decode() {
+        let commands = include_str!("../../testdata/commands-v2.jsonl");
+        let (state, count) = samples_decode(commands, include_str!("../../testdata/snapshot-v2.json"));
+        assert_eq!((count, state.agreed_version()), (21, 2));
     }
 
     #[test]
@@ -93,6 +103,11 @@ mod tests {
             format!("{command:?}"),
             format!("{:?}", Proposal::new(command.clone())),
             Command::AdvanceContent { hash: secret.into() }.to_string(),
+            Command::Agree { name: "n".into(), value: Secret::new(secret.into()) }.to_string(),
+            format!("{:?}", Response::Agreed(Secret::new(secret.into()))),
+            Command::AskPermit { key: secret.into(), limit: 1, request: secret.into(), wait: true }.to_string(),
+            Command::RestorePermits { key: secret.into(), limit: 1, holders: vec![(secret.into(), 0)] }.to_string(),
+            format!("{:?}", Response::Holders(vec![PermitHolder { request: secret.into(), slot: 0, token: 1 }])),
             Command::CancelPermit { key: secret.into(), request: secret.into() }.to_string(),
         ] {
             assert!(!text.contains(secret), "{text}");
