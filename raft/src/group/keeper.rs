@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use model::Duty;
 use tokio::sync::watch;
 
-use super::leases::Renewed;
+use super::leases::{GivenUp, Renewed};
 use super::{Core, Inner, slot};
 use crate::error::RaftError;
 use crate::state::{Claim, Command, NodeId, Refusal, Response, State};
@@ -48,12 +48,13 @@ pub async fn run(inner: Arc<Inner>) {
     keeper.leave().await;
 }
 
-/// A duty of this node that another one is to have, its epoch, and how to say that it has stopped.
-pub fn to_release(state: &State, me: NodeId) -> Option<(Duty, u64, Command)> {
-    let (&duty, held) = state
-        .duties
-        .iter()
-        .find(|(_, held)| held.holder.is_some_and(|holder| holder.node == me) && held.wanted_by.is_some())?;
+/// A duty of this node that another one is to have, or that it has given up already (the command may have been lost);
+/// its epoch, and how to say that it has stopped.
+pub fn to_release(state: &State, me: NodeId, given_up: &GivenUp) -> Option<(Duty, u64, Command)> {
+    let (&duty, held) = state.duties.iter().find(|(duty, held)| {
+        let mine = held.holder.is_some_and(|holder| holder.node == me);
+        mine && (held.wanted_by.is_some() || held.epoch <= given_up.duties[slot(**duty)])
+    })?;
     let (node, epoch) = (me, held.epoch);
     let command = if state.agreed_version() >= 2 {
         Command::YieldDuty { duty, node, epoch }
@@ -220,7 +221,8 @@ impl Keeper {
     /// Releases duties that another node is to have, once their leases are withdrawn here.
     async fn hand_over(&mut self, core: &Core) -> Result<bool, RaftError> {
         let me = self.inner.identity.node_id;
-        let wanted = core.reader.with(|applied| to_release(&applied.state, me));
+        let look = || core.reader.with(|applied| to_release(&applied.state, me, &self.inner.given_up.lock()));
+        let wanted = look();
         let Some((duty, epoch, command)) = wanted else { return Ok(false) };
         let mut lease = self.inner.duties[slot(duty)].subscribe();
         // The publisher sees the same state and withdraws the lease at once; it must come first.
@@ -228,8 +230,11 @@ impl Keeper {
         if !matches!(tokio::time::timeout(self.inner.options.renew_every(), withdrawn).await, Ok(Ok(_))) {
             return Ok(false);
         }
-        // Nor may it come back: the command may be applied when the state has changed once more.
-        self.inner.given_up.lock().duty(duty, epoch);
+        // Nor may it come back: the command may be applied when the state has changed once more. (Version 1 leaves it to
+        // the holder then.)
+        if matches!(command, Command::YieldDuty { .. }) {
+            self.inner.given_up.lock().duty(duty, epoch);
+        }
         if self.inner.duties[slot(duty)].borrow().is_some_and(|lease| lease.epoch == epoch) {
             self.inner.told.changed.send_modify(|count| *count = count.wrapping_add(1));
             return Ok(true);
@@ -238,7 +243,7 @@ impl Keeper {
         core.propose(command, self.inner.options.request_timeout).await?;
         // This node's copy of the state may hear of it later than the answer comes.
         let heard = async {
-            while core.reader.with(|applied| to_release(&applied.state, me)).is_some_and(|next| next.1 == epoch) {
+            while look().is_some_and(|next| (next.0, next.1) == (duty, epoch)) {
                 let _ = changed.changed().await;
             }
         };

@@ -246,12 +246,13 @@ impl State {
         claim: Option<Claim>,
         events: &mut Vec<Event>,
     ) -> Result<u64, Refusal> {
-        if let (Some(claim), Some(live)) = (claim, self.sessions.get(&node)) {
-            if live.nonce == claim.nonce {
-                return Ok(live.epoch);
-            }
-            if live.epoch > claim.after {
-                return Err(Refusal::OutOfDate);
+        if let Some(live) = self.sessions.get(&node) {
+            match claim {
+                Some(claim) if live.nonce == claim.nonce => return Ok(live.epoch),
+                Some(claim) if live.epoch > claim.after => return Err(Refusal::OutOfDate),
+                // A late copy from the time of version 1, which had no claims.
+                None if self.agreed_version() >= 2 => return Err(Refusal::OutOfDate),
+                _ => {}
             }
         }
         // One process at a time uses a data directory, so a new session of a node proves that the old one is over.

@@ -62,7 +62,7 @@ impl World {
         let session = memory.state.sessions.get(&id(me)).cloned();
         let two = memory.state.agreed_version() >= 2;
         let drains = memory.drains && two;
-        let release = to_release(&memory.state, id(me));
+        let release = to_release(&memory.state, id(me), &memory.given_up);
         let mut due = Vec::new();
         if session.as_ref().is_some_and(|session| two && session.lease_ms == 0) {
             due.push(Command::SetLease { node: id(me), epoch, lease_ms: LEASE.as_millis() as u64 });
