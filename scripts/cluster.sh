@@ -23,7 +23,7 @@ fail() { say "cluster: $*"; exit 1; }
 running() { # pid-file, config
     local pid
     pid=$(cat "$1" 2>/dev/null) || return 1
-    [ -n "$pid" ] && tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$2"
+    [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF -- "$2"
 }
 
 # Ends one process in an orderly way; what doesn't follow within the deadline is killed.

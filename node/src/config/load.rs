@@ -6,7 +6,7 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 
-use super::Config;
+use super::{Config, Listen};
 use super::check::check;
 
 /// Environment variables that begin with `SQUALL_` and are not configuration.
@@ -26,18 +26,25 @@ impl std::error::Error for ConfigError {}
 
 /// `base` (the defaults of the command at hand), overridden by the file and by `SQUALL_<SECTION>__<KEY>`.
 pub fn load(base: &Config, file: Option<&Path>) -> Result<Config, ConfigError> {
-    let mut layers = Figment::from(Serialized::defaults(base));
+    let mut given = Figment::new();
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("can't read {}: {error}", path.display())))?;
         // Parsed here first: this parser's errors show the line.
         toml::from_str::<toml::Table>(&text).map_err(|error| unreadable(path, &text, &error))?;
-        layers = layers.merge(Toml::file_exact(path));
+        given = given.merge(Toml::file_exact(path));
     }
     let environment = Env::prefixed("SQUALL_")
         .filter(|key| !OTHER_VARIABLES.iter().any(|other| key.as_str().to_ascii_lowercase().starts_with(other)))
         .split("__");
-    let config: Config = layers.merge(environment).extract().map_err(|error| explain(&error))?;
+    let given = given.merge(environment);
+    let mut base = base.clone();
+    if given.contains("listen") {
+        // Whoever names one address wants no others: there would be no way to say so.
+        base.listen = Listen { combined: None, auth: None, api: None, stream: None };
+    }
+    let layers = Figment::from(Serialized::defaults(base)).merge(given);
+    let config: Config = layers.extract().map_err(|error| explain(&error))?;
     check(&config)?;
     Ok(config)
 }
@@ -117,6 +124,13 @@ mod tests {
         assert_eq!(config.node.data_dir, PathBuf::from("/srv/squall"));
         assert_eq!(config.timers.catch_up_window, super::super::Span::secs(300));
         assert_eq!(config.runners, Config::default().runners);
+    }
+
+    #[test]
+    fn one_address_is_the_only_one() {
+        let config = load_text("[listen]\ncombined = '127.0.0.1:80'\n").unwrap();
+        assert!(config.listen.combined.is_some() && config.listen.auth.is_none() && config.listen.api.is_none());
+        assert_eq!(load_text("").unwrap().listen, Listen::default());
     }
 
     #[test]
