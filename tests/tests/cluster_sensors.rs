@@ -12,8 +12,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const COUNT: usize = 6;
-/// Issue 3: a sensor runs again so soon after its node died.
-const MOVED: Duration = Duration::from_secs(3);
+/// A sensor runs again so soon after its node died (spec/ha.md I-S2), debug build and busy machine included. The figure
+/// itself is printed.
+const MOVED: Duration = Duration::from_secs(15);
 
 const CODE: &str = "
 import os, time

@@ -1,6 +1,6 @@
 //! The role: a keeper for each sensor that this node owns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::task::{Id as TaskId, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::keeper::{Keeper, Shared};
+use super::keeper::{Farewell, Keeper, Shared};
 use super::known::{Follower, Known};
 use super::launch::Launcher;
 use super::{Owned, Release, SensorOptions, SensorStates};
@@ -21,6 +21,9 @@ use super::{Owned, Release, SensorOptions, SensorStates};
 const NOTICES: usize = 256;
 /// How long one may take.
 const NOTICE: Duration = Duration::from_secs(5);
+/// A sensor that was released is not started again under the same epoch for this long: the group may not have heard of
+/// it yet. Later it has not been heard, and the sensor is still this node's.
+const RELEASING: Duration = Duration::from_secs(6);
 /// Between looks at warm interpreters without sensors.
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
 
@@ -42,10 +45,12 @@ impl std::fmt::Debug for SensorContainer {
 /// Keepers by their task.
 #[derive(Default)]
 struct Keepers {
-    tasks: JoinSet<bool>,
+    tasks: JoinSet<Farewell>,
     places: HashMap<TaskId, (String, u64)>,
-    /// Epoch of each sensor that is kept.
-    epochs: HashMap<String, u64>,
+    /// Sensors that are kept.
+    kept: HashSet<String>,
+    /// What was released, under which epoch, and when.
+    released: HashMap<String, (u64, Instant)>,
 }
 
 impl SensorContainer {
@@ -103,30 +108,39 @@ impl SensorContainer {
         loop {
             let now = owned.borrow_and_update().clone();
             for (reference, lease) in now.iter() {
-                // A sensor that came back under another epoch waits for the end of the one before.
-                if !keepers.epochs.contains_key(reference) {
+                if keepers.may_add(reference, lease.epoch) {
                     let keeper =
                         Keeper::new(shared.clone(), reference.clone(), *lease, self.owned.clone(), cancel.clone());
                     keepers.add(keeper, reference, lease.epoch);
                 }
             }
+            let chance = keepers.next_chance();
             tokio::select! {
                 () = cancel.cancelled() => break,
                 changed = owned.changed(), if has_owner => has_owner = changed.is_ok(),
-                Some((reference, epoch, clean)) = keepers.next_end() => self.give_up(reference, epoch, clean),
+                Some((reference, epoch, farewell)) = keepers.next_end() => self.give_up(reference, epoch, farewell),
+                () = tokio::time::sleep_until(chance.unwrap_or_else(Instant::now)), if chance.is_some() => {}
             }
         }
-        while let Some((reference, epoch, clean)) = keepers.next_end().await {
-            self.give_up(reference, epoch, clean);
+        while let Some((reference, epoch, farewell)) = keepers.next_end().await {
+            self.give_up(reference, epoch, farewell);
         }
     }
 
-    fn give_up(&self, reference: String, epoch: u64, clean: bool) {
-        if clean {
-            tracing::debug!(sensor = reference, epoch, "the sensor is released");
-            (self.release)(reference, epoch);
-        } else {
-            tracing::error!(sensor = reference, epoch, "a process is left: the sensor's lease has to end by itself");
+    fn give_up(&self, reference: String, epoch: u64, farewell: Farewell) {
+        match farewell {
+            Farewell::Release => {
+                tracing::debug!(sensor = reference, epoch, "the sensor is released");
+                (self.release)(reference, epoch);
+            }
+            Farewell::Replaced => {}
+            Farewell::Unclean => {
+                tracing::error!(
+                    sensor = reference,
+                    epoch,
+                    "a process is left: the sensor's lease has to end by itself"
+                );
+            }
         }
     }
 
@@ -155,23 +169,39 @@ impl Keepers {
     fn add(&mut self, keeper: Keeper, reference: &str, epoch: u64) {
         let task = self.tasks.spawn(keeper.run());
         self.places.insert(task.id(), (reference.to_owned(), epoch));
-        self.epochs.insert(reference.to_owned(), epoch);
+        self.kept.insert(reference.to_owned());
     }
 
-    /// The next keeper that ended, and whether its process has; `None` if there are none. Cancel safe.
-    async fn next_end(&mut self) -> Option<(String, u64, bool)> {
+    /// A sensor that came back under another epoch waits for the end of the one before.
+    fn may_add(&self, reference: &str, epoch: u64) -> bool {
+        let is_releasing =
+            self.released.get(reference).is_some_and(|(released, at)| *released == epoch && at.elapsed() < RELEASING);
+        !self.kept.contains(reference) && !is_releasing
+    }
+
+    /// When a release has had its time next.
+    fn next_chance(&mut self) -> Option<Instant> {
+        self.released.retain(|_, (_, at)| at.elapsed() < RELEASING);
+        self.released.values().map(|(_, at)| *at + RELEASING).min()
+    }
+
+    /// The next keeper that ended, and how; `None` if there are none. Cancel safe.
+    async fn next_end(&mut self) -> Option<(String, u64, Farewell)> {
         loop {
-            let (id, clean) = match self.tasks.join_next_with_id().await? {
+            let (id, farewell) = match self.tasks.join_next_with_id().await? {
                 Ok(ended) => ended,
                 Err(error) => {
                     tracing::error!(%error, "a keeper of a sensor ended in a panic");
                     // Its process was killed when it was dropped, but nobody saw it go.
-                    (error.id(), false)
+                    (error.id(), Farewell::Unclean)
                 }
             };
             if let Some((reference, epoch)) = self.places.remove(&id) {
-                self.epochs.remove(&reference);
-                return Some((reference, epoch, clean));
+                self.kept.remove(&reference);
+                if farewell != Farewell::Replaced {
+                    self.released.insert(reference.clone(), (epoch, Instant::now()));
+                }
+                return Some((reference, epoch, farewell));
             }
         }
     }

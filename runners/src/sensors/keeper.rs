@@ -27,6 +27,8 @@ use domain::Services;
 const RETRY: Duration = Duration::from_millis(200);
 /// How long what a process said before it ended may take to be read and stored.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a lease that ended because it was not renewed is waited for: it may come back under the same epoch.
+const LAPSE: Duration = Duration::from_secs(2);
 /// How long a killed process may take to go.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
@@ -59,6 +61,17 @@ pub struct Keeper {
     /// No start of this spec before then.
     pause: Option<(Id, Instant)>,
     deposed: bool,
+}
+
+/// How a keeper ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// This node no longer runs the sensor, and the group may wait to hear that.
+    Release,
+    /// The epoch is over for everybody.
+    Replaced,
+    /// A process may be left: the lease has to end by itself.
+    Unclean,
 }
 
 /// Why a process has to end.
@@ -109,8 +122,8 @@ impl Keeper {
         keeper
     }
 
-    /// Until the lease leaves the watch or the container stops. True if no process is left.
-    pub async fn run(mut self) -> bool {
+    /// Until the lease leaves the watch for good or the container stops.
+    pub async fn run(mut self) -> Farewell {
         self.shared.states.begin(&self.reference, self.epoch);
         let mut clean = true;
         while let Some(spec) = self.next_spec().await {
@@ -119,14 +132,24 @@ impl Keeper {
             self.judge(&spec, end);
         }
         self.shared.states.end(&self.reference);
-        clean
+        match clean {
+            false => Farewell::Unclean,
+            true if self.is_replaced() => Farewell::Replaced,
+            true => Farewell::Release,
+        }
     }
 
     /// The sensor as it is to be started now; `None` when this node gives it up.
     async fn next_spec(&mut self) -> Option<Arc<Spec>> {
         loop {
             if !self.is_owned() {
-                return None;
+                let end = self.valid_until() + LAPSE;
+                let now = Instant::now();
+                if self.is_replaced() || self.stop.is_cancelled() || now < self.valid_until() || now >= end {
+                    return None;
+                }
+                self.wait(Some(end)).await;
+                continue;
             }
             let spec = self.known.borrow_and_update().specs.get(&self.reference).cloned();
             let now = Instant::now();
@@ -174,8 +197,19 @@ impl Keeper {
         }
     }
 
+    /// Whether this node has the sensor under another epoch now.
+    fn is_replaced(&self) -> bool {
+        self.owned.borrow().get(&self.reference).is_some_and(|lease| lease.epoch != self.epoch)
+    }
+
+    /// The end of the last lease that was seen.
+    fn valid_until(&self) -> Instant {
+        *self.until.borrow() + self.shared.launcher.options.kill_margin
+    }
+
     fn note(&mut self, lease: Lease) {
         let margin = self.shared.launcher.options.kill_margin;
+        // An instant that lies before the machine's start can't be told; then there is no margin either.
         let until = lease.valid_until.checked_sub(margin).unwrap_or(lease.valid_until);
         self.until.send_if_modified(|current| {
             let differs = *current != until;
@@ -363,9 +397,9 @@ impl Keeper {
     async fn order(&mut self, spec: &Spec, mut files: Option<&mut Files>) -> Order {
         loop {
             if !self.is_owned() {
-                // Under another epoch it is this node's again: the sooner this one is gone, the better.
-                let is_back = !self.stop.is_cancelled() && self.owned.borrow().contains_key(&self.reference);
-                return if is_back { Order::Kill } else { Order::Leave };
+                // Under another epoch it is this node's again: the sooner this process is gone, the better.
+                let at_once = self.is_replaced() || Instant::now() >= self.valid_until();
+                return if at_once { Order::Kill } else { Order::Leave };
             }
             let until = *self.until.borrow();
             if Instant::now() >= until {
