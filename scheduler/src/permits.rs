@@ -3,7 +3,7 @@
 use domain::Services;
 use domain::permits::{PermitError, reconcile};
 use model::{Id, Key, Permit, Policy, Resource};
-use store::{Query, StoreExt};
+use store::{Cond, Query, StoreExt};
 
 use crate::schedule::threshold_of;
 
@@ -20,6 +20,24 @@ pub(crate) async fn mend_all(services: &Services) -> Result<usize, PermitError> 
         restored += usize::from(reconcile(services, &key, limit).await?.restored);
     }
     Ok(restored)
+}
+
+/// Reconciles the keys after `after`, at most `limit`. Returns where to go on; `None` after the last.
+pub(crate) async fn mend_some(
+    services: &Services,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Option<String>, PermitError> {
+    let query = after.map_or_else(Query::all, |after| Query::filter(Cond::Gt("key", after.into())));
+    let keys = services.store.distinct(Permit::COLLECTION, "key", &query, limit).await?;
+    let full = keys.len() as u64 == limit;
+    let mut last = None;
+    for key in keys {
+        let Key::Text(key) = key else { continue };
+        reconcile(services, &key, limit_of(services, &key).await?).await?;
+        last = Some(key);
+    }
+    Ok(last.filter(|_| full))
 }
 
 /// The threshold of the policy that a key belongs to; 0 once there is none: nobody is granted a permit then.

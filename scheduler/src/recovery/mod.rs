@@ -8,6 +8,7 @@
 //! | canceling | `check_at` is over | its runner is told again |
 //! | completed, something to follow | it should have happened by now | the notifier is rung again |
 //! | trigger instance | `check_at` is over | the rules engine is rung again |
+//! | permit | its execution is over or gone | deleted, and given back to the coordinator |
 //!
 //! Ringing again writes nothing; what was rung is left alone for a while, growing each time. Nothing is rung while the
 //! queue in question is long: its jobs are there, they only have to wait.
@@ -16,6 +17,7 @@
 
 mod backoff;
 mod dead;
+mod permits;
 mod sweep;
 mod verdict;
 
@@ -27,10 +29,11 @@ use model::{Duty, Lease, Session};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::duty::while_held;
+use crate::duty::{fence, while_held};
 use crate::queue::pause;
 use crate::settings::RecoverySettings;
 pub use dead::DeadLetterOffice;
+use permits::PermitSweep;
 use sweep::Sweep;
 
 /// Who is alive, as the group knows it.
@@ -75,8 +78,9 @@ impl BackupScheduler {
     /// Sweeps, whenever the duty is held, until `cancel`. The first sweep is at once.
     pub async fn run(self, cancel: CancellationToken) {
         let Self { services, settings, leases, session, live } = self;
-        while_held(Duty::BackupScheduler, leases, &cancel, |_, stop| {
-            let mut sweep = Sweep::new(services.clone(), settings.clone(), session.clone(), live.clone());
+        while_held(Duty::BackupScheduler, leases, &cancel, |lease, stop| {
+            let permits = PermitSweep::new(fence(Duty::BackupScheduler, lease));
+            let mut sweep = Sweep::new(services.clone(), settings.clone(), session.clone(), live.clone(), permits);
             let interval = settings.interval;
             async move {
                 loop {

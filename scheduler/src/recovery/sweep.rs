@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::LiveSessions;
 use super::backoff::Backoff;
+use super::permits::PermitSweep;
 use super::verdict::{self, Verdict};
 use crate::settings::RecoverySettings;
 
@@ -25,6 +26,7 @@ pub(super) struct Sweep {
     session: watch::Receiver<Option<Session>>,
     live: Arc<dyn LiveSessions>,
     backoff: Backoff,
+    permits: PermitSweep,
     /// The sessions for which running executions were looked at, and when.
     judged: Option<(Vec<Session>, Instant)>,
 }
@@ -35,15 +37,17 @@ impl Sweep {
         settings: RecoverySettings,
         session: watch::Receiver<Option<Session>>,
         live: Arc<dyn LiveSessions>,
+        permits: PermitSweep,
     ) -> Self {
         let backoff = Backoff::new(settings.backoff, settings.max_backoff);
-        Self { services, settings, session, live, backoff, judged: None }
+        Self { services, settings, session, live, backoff, permits, judged: None }
     }
 
     pub(super) async fn once(&mut self) -> Result<(), DomainError> {
         let now = Instant::now();
         self.backoff.prune(now);
         self.judge_running(now).await?;
+        self.permits.once(&self.services, self.settings.page, now).await?;
         self.ring_executions(now).await?;
         self.ring_instances(now).await?;
         self.ring_completed(now).await
