@@ -11,8 +11,9 @@
 //! * Under the same leader: acceptance moves the deadline to at least `sent + lease`, and a suspension is proposed only
 //!   past it. Once one is proposed, renewals aren't accepted for the lease until the session was resumed.
 //! * A suspension that a dead or deposed leader left in the log is applied, if ever, before its successor accepts
-//!   anything: a leader looks and accepts only after it has applied an entry of its own term. One that was proposed
-//!   twice takes effect once: it names the era, which grows with each suspension.
+//!   anything: a leader looks and accepts only after it has applied an entry of its own term. It names its term, and is
+//!   void in an entry of another one. One that was proposed twice takes effect once: it names the era, which grows with
+//!   each suspension.
 //! * Under a new leader: every deadline starts anew when it begins to look, which is after its election. The old
 //!   leader's confirming quorum and the electing one share a node, which answered the old leader first, so `sent` was
 //!   before the election. The new leader may count from earlier by its *credit*: how long before its election no
@@ -143,7 +144,9 @@ impl Deadlines {
             let epoch = session.epoch;
             if deadline.ends <= now {
                 deadline.doomed = true;
-                due.push(Command::ExpireSession { node, epoch });
+                // Where only one limit is known, only version 1 may be.
+                let term = if state.agreed_version() >= 2 { lead.term } else { 0 };
+                due.push(Command::ExpireSession { node, epoch, term });
                 continue;
             }
             let mut at = deadline.ends;
@@ -151,7 +154,7 @@ impl Deadlines {
             if session.lease() < session.ttl() && !session.suspended {
                 if deadline.lease <= now {
                     deadline.suspending = Some(session.era);
-                    due.push(Command::SuspendSession { node, epoch, era: session.era });
+                    due.push(Command::SuspendSession { node, epoch, era: session.era, term: lead.term });
                 } else {
                     at = at.min(deadline.lease);
                 }
@@ -196,7 +199,7 @@ mod tests {
     fn a_silent_session_ends_after_its_ttl_and_is_not_renewed_any_more() {
         let (state, start) = (state(0), Instant::now());
         let session = state.sessions[&1].clone();
-        let over = [Command::ExpireSession { node: 1, epoch: 1 }];
+        let over = [Command::ExpireSession { node: 1, epoch: 1, term: 0 }];
         let mut book = Deadlines::default();
         assert_eq!(book.look(Some(lead(1)), &state, start), (vec![], Some(start + TTL)));
         assert_eq!(book.renew(lead(1), 1, &session, start + TTL / 2), Renewal::Both { era: 0 });
@@ -212,7 +215,7 @@ mod tests {
         let mut book = Deadlines::default();
         assert_eq!(book.look(Some(lead(1)), &state, start), (vec![], Some(start + LEASE)));
         let (due, _) = book.look(Some(lead(1)), &state, start + LEASE);
-        assert_eq!(due, [Command::SuspendSession { node: 1, epoch: 1, era: 0 }]);
+        assert_eq!(due, [Command::SuspendSession { node: 1, epoch: 1, era: 0, term: 1 }]);
         let session = state.sessions[&1].clone();
         assert_eq!(
             book.renew(lead(1), 1, &session, start + LEASE),

@@ -135,6 +135,8 @@ impl Keeper {
 
     async fn register(&mut self, core: &Core, changed: &mut watch::Receiver<u64>) -> Result<(), RaftError> {
         self.epoch = None;
+        // A new session gives the old one's rights away at once.
+        self.inner.show_nothing();
         let options = &self.inner.options;
         let node = self.inner.identity.node_id;
         let (ttl_ms, lease_ms) = options.limits_ms();
@@ -203,6 +205,11 @@ impl Keeper {
         self.inner.renewed.send_modify(|renewed| *renewed = Some(Renewed::next(*renewed, epoch, era, sent, limits)));
     }
 
+    /// How long a proposal may take, so that the next renewal isn't late because of it. It is repeated.
+    fn moment(&self) -> Duration {
+        (self.inner.options.renew_every() * 2).min(self.inner.options.request_timeout)
+    }
+
     /// Gives a session of version 1 its lease, once all members can read that.
     async fn describe(&self, core: &Core, epoch: u64) -> Result<bool, RaftError> {
         let node = self.inner.identity.node_id;
@@ -213,7 +220,7 @@ impl Keeper {
         });
         if missing {
             let command = Command::SetLease { node, epoch, lease_ms };
-            core.propose(command, self.inner.options.request_timeout).await?;
+            core.propose(command, self.moment()).await?;
         }
         Ok(missing)
     }
@@ -240,7 +247,7 @@ impl Keeper {
             return Ok(true);
         }
         let mut changed = self.inner.told.changed.subscribe();
-        core.propose(command, self.inner.options.request_timeout).await?;
+        core.propose(command, self.moment()).await?;
         // This node's copy of the state may hear of it later than the answer comes.
         let heard = async {
             while look().is_some_and(|next| (next.0, next.1) == (duty, epoch)) {
@@ -263,7 +270,7 @@ impl Keeper {
         });
         for (sensor, epoch) in stopped {
             let command = Command::ReleaseSensor { sensor, node, epoch };
-            core.propose(command, self.inner.options.request_timeout).await?;
+            core.propose(command, self.moment()).await?;
         }
         Ok(())
     }

@@ -267,7 +267,7 @@ mod tests {
         // A renewal in the next era came before this node has heard of the suspension in between.
         let ahead = Renewed::next(Some(old), 1, Some(1), now, LIMITS);
         assert_eq!(View::at(now, 1, Some(ahead), &state, &mut none).duties, [None; 3]);
-        state.apply(&Command::SuspendSession { node: 1, epoch: 1, era: 0 });
+        state.apply(&Command::SuspendSession { node: 1, epoch: 1, era: 0, term: 0 });
         assert_eq!(View::at(now, 1, Some(ahead), &state, &mut none).duties, [None; 3]);
         state.apply(&Command::ResumeSession { node: 1, epoch: 1, era: 1 });
         assert_eq!(View::at(now, 1, Some(old), &state, &mut none).duties, [None; 3]);

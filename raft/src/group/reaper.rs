@@ -64,7 +64,8 @@ async fn look(inner: &Inner, core: &Core) -> Option<Instant> {
             }
             _ => tracing::debug!(command = text, "the leader proposes"),
         }
-        match core.propose(command, inner.options.request_timeout).await {
+        // Here and not through another leader: what was decided is this one's to say.
+        match core.propose_here(command, inner.options.request_timeout).await {
             Ok(_) => {}
             Err(RaftError::Storage(_)) => inner.broken.notify_one(),
             Err(error) => tracing::warn!(%error, command = text, "can't be proposed yet"),

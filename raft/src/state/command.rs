@@ -45,6 +45,9 @@ pub enum Command {
     ExpireSession {
         node: NodeId,
         epoch: u64,
+        /// See [`Command::decided_in`].
+        #[serde(default, skip_serializing_if = "is_zero")]
+        term: u64,
     },
     /// The holder has stopped a duty that another node was chosen for.
     ReleaseDuty {
@@ -96,6 +99,7 @@ pub enum Command {
         epoch: u64,
         /// The suspensions before this one; another number means that the decision is out of date.
         era: u64,
+        term: u64,
     },
     /// A suspended session was renewed.
     ResumeSession {
@@ -178,15 +182,15 @@ impl Command {
     /// The version that a node must know to read it.
     pub const fn version(&self) -> u16 {
         match self {
-            Self::RegisterSession { lease_ms: 0, claim: None, .. } => 1,
+            Self::RegisterSession { lease_ms: 0, claim: None, .. } | Self::ExpireSession { term: 0, .. } => 1,
             Self::EndSession { .. }
-            | Self::ExpireSession { .. }
             | Self::ReleaseDuty { .. }
             | Self::AdvanceContent { .. }
             | Self::AcquirePermit { .. }
             | Self::ReleasePermit { .. }
             | Self::CancelPermit { .. } => 1,
             Self::RegisterSession { .. }
+            | Self::ExpireSession { .. }
             | Self::SetVersion { .. }
             | Self::Lead { .. }
             | Self::SetLease { .. }
@@ -205,6 +209,15 @@ impl Command {
         }
     }
 
+    /// The term whose leader decided this by its book of deadlines. In an entry of another term the decision is void:
+    /// that term's leader may have accepted renewals since. (Version 1 didn't say it.)
+    pub const fn decided_in(&self) -> Option<u64> {
+        match self {
+            Self::ExpireSession { term, .. } | Self::SuspendSession { term, .. } if *term > 0 => Some(*term),
+            _ => None,
+        }
+    }
+
     /// The version that the group must have agreed on before it may be proposed. The agreement itself needs none: the
     /// leader proposes it when all members can read it.
     pub const fn needs(&self) -> u16 {
@@ -220,7 +233,7 @@ impl fmt::Display for Command {
         match self {
             Self::RegisterSession { node, .. } => write!(f, "register-session node={node:x}"),
             Self::EndSession { node, epoch } => write!(f, "end-session node={node:x} epoch={epoch}"),
-            Self::ExpireSession { node, epoch } => write!(f, "expire-session node={node:x} epoch={epoch}"),
+            Self::ExpireSession { node, epoch, .. } => write!(f, "expire-session node={node:x} epoch={epoch}"),
             Self::ReleaseDuty { duty, node, epoch } => {
                 write!(f, "release-duty {} node={node:x} epoch={epoch}", duty.as_str())
             }
@@ -235,7 +248,7 @@ impl fmt::Display for Command {
             Self::SetLease { node, epoch, lease_ms } => {
                 write!(f, "set-lease node={node:x} epoch={epoch} lease={lease_ms}ms")
             }
-            Self::SuspendSession { node, epoch, era } => {
+            Self::SuspendSession { node, epoch, era, .. } => {
                 write!(f, "suspend-session node={node:x} epoch={epoch} era={era}")
             }
             Self::ResumeSession { node, epoch, era } => {

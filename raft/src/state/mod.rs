@@ -152,7 +152,15 @@ const fn is_first(format: &u16) -> bool {
 }
 
 impl State {
-    /// Applies one committed command.
+    /// Applies one committed command, from an entry of this term.
+    pub fn apply_in(&mut self, term: u64, command: &Command) -> (Response, Vec<Event>) {
+        if command.decided_in().is_some_and(|decided| decided != term) {
+            return (Response::Refused(Refusal::OutOfDate), Vec::new());
+        }
+        self.apply(command)
+    }
+
+    /// Applies one committed command, wherever it was decided.
     pub fn apply(&mut self, command: &Command) -> (Response, Vec<Event>) {
         let mut events = Vec::new();
         let response = self.apply_into(command, &mut events).unwrap_or_else(Response::Refused);
@@ -175,7 +183,7 @@ impl State {
                 Ok(Response::Session { epoch })
             }
             Command::EndSession { node, epoch } => self.end(*node, *epoch, false, events),
-            Command::ExpireSession { node, epoch } => self.end(*node, *epoch, true, events),
+            Command::ExpireSession { node, epoch, .. } => self.end(*node, *epoch, true, events),
             Command::ReleaseDuty { duty, node, epoch } => self.release_duty(*duty, *node, *epoch, events),
             Command::AdvanceContent { hash } => self.advance_content(None, hash, events),
             Command::AcquirePermit { key, limit, request, node, session, wait } => {
@@ -201,7 +209,7 @@ impl State {
                 self.live_mut(*node, *epoch)?.lease_ms = *lease_ms;
                 Ok(Response::Done)
             }
-            Command::SuspendSession { node, epoch, era } => self.suspend(*node, *epoch, *era, events),
+            Command::SuspendSession { node, epoch, era, .. } => self.suspend(*node, *epoch, *era, events),
             Command::ResumeSession { node, epoch, era } => self.resume(*node, *epoch, *era, events),
             Command::DrainSession { node, epoch } => self.drain(*node, *epoch, events),
             Command::YieldDuty { duty, node, epoch } => self.yield_duty(*duty, *node, *epoch, events),

@@ -30,7 +30,7 @@ fn newer() -> impl Strategy<Value = Command> {
         ),
         1 => node.clone().prop_map(|node| Command::Lead { node }),
         3 => (node.clone(), epoch.clone(), 0u64..3)
-            .prop_map(|(node, epoch, era)| Command::SuspendSession { node, epoch, era }),
+            .prop_map(|(node, epoch, era)| Command::SuspendSession { node, epoch, era, term: 0 }),
         3 => (node.clone(), epoch.clone(), 1u64..3)
             .prop_map(|(node, epoch, era)| Command::ResumeSession { node, epoch, era }),
         1 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::DrainSession { node, epoch }),
@@ -72,7 +72,7 @@ fn older() -> impl Strategy<Value = Command> {
             claim: None,
         }),
         2 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::EndSession { node, epoch }),
-        2 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::ExpireSession { node, epoch }),
+        2 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::ExpireSession { node, epoch, term: 0 }),
         2 => (duty, node.clone(), epoch.clone())
             .prop_map(|(duty, node, epoch)| Command::ReleaseDuty { duty, node, epoch }),
         1 => "[a-c]{0,2}".prop_map(|hash| Command::AdvanceContent { hash }),
@@ -239,7 +239,7 @@ proptest! {
         }
         let (before, gone) = (owners(&state), leaves.min(nodes));
         let epoch = state.sessions[&gone].epoch;
-        state.apply(&Command::ExpireSession { node: gone, epoch });
+        state.apply(&Command::ExpireSession { node: gone, epoch, term: 0 });
         for (sensor, owner) in owners(&state) {
             prop_assert!(before[&sensor] == gone || before[&sensor] == owner, "{} moved for nothing", sensor);
         }

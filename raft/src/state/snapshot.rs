@@ -75,7 +75,7 @@ mod tests {
     fn version_2_samples_decode() {
         let commands = include_str!("../../testdata/commands-v2.jsonl");
         let (state, count) = samples_decode(commands, include_str!("../../testdata/snapshot-v2.json"));
-        assert_eq!((count, state.agreed_version()), (21, 2));
+        assert_eq!((count, state.agreed_version()), (22, 2));
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 match entry.payload {
                     EntryPayload::Blank => Response::Done,
                     EntryPayload::Normal(proposal) => {
-                        let (response, events) = applied.state.apply(&proposal.command);
+                        let (response, events) = applied.state.apply_in(entry.log_id.leader_id.term, &proposal.command);
                         events.into_iter().for_each(|event| self.report(event));
                         response
                     }

@@ -217,6 +217,14 @@ impl World {
             // Sometimes it is proposed again before it is applied.
             let waiting = &self.nodes[me].disk.log[self.nodes[me].memory.applied..];
             let again = waiting.iter().any(|entry| entry.command.as_deref() == Some(&command));
+            if self.chance.one_in(20) {
+                // On a way that takes long, to whoever leads then: that must do no harm.
+                let other = self.chance.below(self.nodes.len() as u64) as usize;
+                let life = self.nodes[other].life;
+                let message = Message::Propose { call: 0, command: Rc::new(command.clone()) };
+                let at = self.now + self.chance.between(0, 2_000 * MS);
+                self.queue.push(at, Event::Arrives { from: me, to: other, life, message });
+            }
             if !again || self.chance.one_in(8) {
                 self.propose(me, me, 0, Rc::new(command));
             }
@@ -489,7 +497,7 @@ impl World {
             let mut response = Response::Done;
             if let Some(command) = &entry.command {
                 assert!(command.version() <= node.version, "an old release is to read {command}");
-                response = memory.state.apply(command).0;
+                response = memory.state.apply_in(entry.term, command).0;
             }
             if self.trace {
                 let what = entry.command.as_ref().map_or_else(|| "-".to_owned(), |command| command.to_string());
