@@ -19,6 +19,7 @@
 //!
 //! openraft and redb appear in no public signature: callers compile without them.
 
+pub mod admin;
 pub mod coordinator;
 pub mod error;
 pub mod group;
@@ -33,5 +34,6 @@ mod types;
 
 pub use coordinator::RaftCoordinator;
 pub use error::RaftError;
-pub use group::{Content, DutyStatus, Group, SensorStatus, SessionStatus, Status};
+pub use group::{Content, DutyStatus, Group, MemberStatus, SensorStatus, SessionStatus, Status};
 pub use options::{ClusterOptions, Options, TlsFiles};
+pub use types::Reads;

@@ -88,6 +88,9 @@ impl Keeper {
     async fn step(&mut self) -> Result<(), RaftError> {
         let mut changed = self.inner.told.changed.subscribe();
         changed.borrow_and_update();
+        if self.inner.is_removed() {
+            return Err(RaftError::Removed);
+        }
         let core = self.inner.live_core()?;
         if let Some(failure) = core.failure() {
             return Err(failure);
@@ -117,7 +120,7 @@ impl Keeper {
     /// Says so, until somebody stops this node.
     async fn removed(&mut self) {
         self.epoch = None;
-        self.inner.show_nothing();
+        self.inner.set_removed();
         let text = RaftError::Removed.to_string();
         if self.inner.trouble.lock().replace(text.clone()).as_ref() != Some(&text) {
             tracing::error!("{text}");

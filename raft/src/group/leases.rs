@@ -162,7 +162,7 @@ impl Inner {
     /// Publishes what holds now; says when to look again. What is given up meanwhile waits, so that it isn't shown after.
     fn publish_once(&self) -> Option<Instant> {
         let core = self.core.read().clone();
-        let Some(core) = core.filter(|_| !self.cancel.is_cancelled()) else {
+        let Some(core) = core.filter(|_| !self.cancel.is_cancelled() && !self.is_removed()) else {
             let _given_up = self.given_up.lock();
             self.show(View::default());
             return None;

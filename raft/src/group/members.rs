@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
@@ -13,8 +13,9 @@ use super::core::Core;
 use super::{Cluster, Inner};
 use crate::error::RaftError;
 use crate::join::peer_of;
+use crate::network::peers::{Lane, answer};
 use crate::network::wire::{AdminAnswer, AdminCall, Introduction, Joined};
-use crate::state::NodeId;
+use crate::state::{Command, NodeId};
 use crate::types::Peer;
 
 /// Pause between looks for learners to promote.
@@ -25,6 +26,12 @@ const CAUGHT_UP: u64 = 64;
 pub const REACHABLE: Duration = Duration::from_secs(2);
 /// Deadline of a change.
 const CHANGE: Duration = Duration::from_secs(8);
+/// Deadline of handing the lead over.
+const TRANSFER: Duration = Duration::from_secs(2);
+/// Deadline of a removed node's word that it has stopped.
+const LEAVE: Duration = Duration::from_secs(1);
+/// Pause before the leader is asked again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 type Change = ChangeMembers<NodeId, Peer>;
 
@@ -73,6 +80,11 @@ async fn admit(inner: &Inner, core: &Core, other: &Introduction) -> Result<(), J
     }
     if other.cluster != inner.identity.cluster_id {
         return Err(Joined::Refused(format!("the group is that of cluster '{}'", inner.identity.cluster_id)));
+    }
+    let agreed = core.reader.with(|applied| applied.state.agreed_version());
+    if other.reads.command < agreed {
+        let reads = other.reads.command;
+        return Err(Joined::Refused(format!("it reads commands up to version {reads}, the group writes {agreed}")));
     }
     replace_former(core, other).await?;
     tracing::info!(node = other.name, address = other.address, id = format!("{:x}", other.id), "a node joins");
@@ -151,14 +163,115 @@ fn promotable(core: &Core, cluster: &Cluster) -> Option<NodeId> {
     learners.find(|(id, _)| ready(id)).map(|(id, _)| *id)
 }
 
-/// Answers an operator, here or for another node.
+/// Answers an operator, who holds the certificate of `by`.
 pub async fn admin(inner: &Arc<Inner>, by: &str, call: AdminCall) -> AdminAnswer {
-    let _ = by;
+    let Some(cluster) = &inner.cluster else { return AdminAnswer::Refused("this node is a group of one".to_owned()) };
+    let core = match inner.live_core() {
+        Ok(core) => core,
+        Err(error) => return AdminAnswer::Refused(error.to_string()),
+    };
     match call {
         AdminCall::Status => AdminAnswer::Status(Box::new(super::status::status(inner))),
-        _ => AdminAnswer::Refused("not known".to_owned()),
+        AdminCall::Leave => {
+            tracing::warn!(by, "this node was removed from the group");
+            inner.set_removed();
+            AdminAnswer::Done
+        }
+        AdminCall::Remove { .. } | AdminCall::Transfer { .. } if core.leading_term().is_none() => {
+            AdminAnswer::NotLeader(core.leader_contact().filter(|leader| leader.id != inner.identity.node_id))
+        }
+        AdminCall::Remove { node } => {
+            tracing::info!(by, node, "a node is to be removed");
+            let _one_at_a_time = cluster.changing.lock().await;
+            remove(inner, cluster, &core, &node).await
+        }
+        AdminCall::Transfer { to } => {
+            tracing::info!(by, to, "the lead is to pass on");
+            transfer(&core, to.as_deref()).await
+        }
     }
 }
 
-#[allow(dead_code)]
-fn unused(_: RaftError) {}
+async fn transfer(core: &Core, to: Option<&str>) -> AdminAnswer {
+    let id = match to {
+        Some(name) => match core.members().into_iter().find(|member| member.name == name) {
+            Some(member) => Some(member.id),
+            None => return AdminAnswer::Refused(format!("'{name}' is not a member")),
+        },
+        None => None,
+    };
+    match core.give_up_lead(id, TRANSFER).await {
+        Ok(true) => AdminAnswer::Done,
+        Ok(false) => AdminAnswer::Refused("no voter took over in time".to_owned()),
+        Err(error) => AdminAnswer::Refused(error.to_string()),
+    }
+}
+
+async fn remove(inner: &Inner, cluster: &Cluster, core: &Core, name: &str) -> AdminAnswer {
+    let Some(member) = core.members().into_iter().find(|member| member.name == name) else {
+        return AdminAnswer::Refused(format!("'{name}' is not a member"));
+    };
+    if member.id == inner.identity.node_id {
+        // The next leader removes it.
+        return match core.give_up_lead(None, TRANSFER).await {
+            Ok(true) => AdminAnswer::NotLeader(core.leader_contact()),
+            Ok(false) => AdminAnswer::Refused("the last voter can't be removed".to_owned()),
+            Err(error) => AdminAnswer::Refused(error.to_string()),
+        };
+    }
+    let session = core.reader.with(|applied| applied.state.sessions.get(&member.id).map(|session| session.epoch));
+    match remove_id(core, member.id).await {
+        Ok(()) => {}
+        Err(Joined::NotLeader(leader)) => return AdminAnswer::NotLeader(leader),
+        Err(Joined::Later(reason) | Joined::Refused(reason)) => return AdminAnswer::Refused(reason),
+        Err(Joined::Member | Joined::Removed) => {}
+    }
+    // From here on it can't renew. If it says that it stopped, its rights pass on at once, else with its lease.
+    let told = async {
+        let request = cluster.peers.request(member.id, &AdminCall::Leave)?;
+        let mut client = cluster.peers.client(member.id, Lane::Bulk)?;
+        answer::<AdminAnswer>(client.admin(request), LEAVE).await
+    };
+    if let (Ok(AdminAnswer::Done), Some(epoch)) = (told.await, session) {
+        let command = Command::EndSession { node: member.id, epoch };
+        if let Err(error) = core.propose(command, CHANGE).await {
+            tracing::warn!(%error, node = name, "the removed node's session runs out by itself");
+        }
+    }
+    cluster.peers.keep(|id| core.member(id).is_some());
+    AdminAnswer::Done
+}
+
+/// Has the leader do something, wherever it is; repeated while there is none, up to a deadline.
+pub async fn order(inner: &Arc<Inner>, call: AdminCall) -> Result<(), RaftError> {
+    let within = inner.options.request_timeout + CHANGE;
+    let deadline = Instant::now() + within;
+    let Some(cluster) = &inner.cluster else {
+        return Err(RaftError::NotAdmitted("this node is a group of one".to_owned()));
+    };
+    loop {
+        let core = inner.live_core()?;
+        let leader = core.leader();
+        let answered = if leader == Some(inner.identity.node_id) {
+            Some(admin(inner, &inner.options.node_name, call.clone()).await)
+        } else if let Some(leader) = leader {
+            let told = async {
+                let request = cluster.peers.request(leader, &call)?;
+                let mut client = cluster.peers.client(leader, Lane::Bulk)?;
+                answer::<AdminAnswer>(client.admin(request), CHANGE + LEAVE).await
+            };
+            told.await.ok()
+        } else {
+            None
+        };
+        match answered {
+            Some(AdminAnswer::Done) => return Ok(()),
+            Some(AdminAnswer::Refused(reason)) => return Err(RaftError::NotAdmitted(reason)),
+            Some(AdminAnswer::NotLeader(_) | AdminAnswer::Status(_)) | None => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(super::timed_out(within));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

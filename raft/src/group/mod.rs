@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use leases::Limits;
-pub use status::{Content, DutyStatus, SensorStatus, SessionStatus, Status};
+pub use status::{Content, DutyStatus, MemberStatus, SensorStatus, SessionStatus, Status};
 
 use self::core::{Core, Parts};
 use self::home::Home;
@@ -44,9 +44,11 @@ use crate::join;
 use crate::network::listener::Server;
 use crate::network::peers::Peers;
 use crate::network::tls::Tls;
+use crate::network::wire::AdminCall;
 use crate::options::{ClusterOptions, Options};
 use crate::state::{COMMAND_VERSION, Command, Response};
 use crate::storage::Told;
+use crate::types::Reads;
 
 /// A node's membership in the consensus group. Clones share it; when the last one is dropped, the group stops as by
 /// [`Group::shutdown`], without anybody waiting.
@@ -187,6 +189,34 @@ impl Group {
         self.inner.told.changed.subscribe()
     }
 
+    /// Removes a node by name, from whichever node: it votes and follows no more, its rights end, and it stays away
+    /// until it comes back as a new node (with an empty data directory). For nodes that are gone for good.
+    ///
+    /// # Errors
+    /// [`RaftError::NotAdmitted`] with the reason when it is unknown or the last voter.
+    pub async fn remove_node(&self, name: &str) -> Result<(), RaftError> {
+        members::order(&self.inner, AdminCall::Remove { node: name.to_owned() }).await
+    }
+
+    /// Makes another voter the leader: the named one, or the one with the longest log.
+    pub async fn transfer_leader(&self, to: Option<&str>) -> Result<(), RaftError> {
+        members::order(&self.inner, AdminCall::Transfer { to: to.map(str::to_owned) }).await
+    }
+
+    /// The highest versions (of commands, snapshots and calls) that all members read.
+    pub fn min_version(&self) -> Reads {
+        let core = self.inner.core.read().clone();
+        core.map_or_else(Reads::default, |core| core.min_versions())
+    }
+
+    /// Cuts this node's connections to the named one in both directions, or mends them. For tests of partitions.
+    #[doc(hidden)]
+    pub fn cut_off(&self, name: &str, cut: bool) {
+        let Some(core) = self.inner.core.read().clone() else { return };
+        let Some(peers) = self.inner.peers() else { return };
+        core.members().iter().filter(|member| member.name == name).for_each(|member| peers.set_cut(member.id, cut));
+    }
+
     /// What this node knows of the group.
     pub fn status(&self) -> Status {
         status::status(&self.inner)
@@ -212,6 +242,7 @@ struct Opened {
 
 /// Opens everything, in the runtime of the consensus.
 async fn open(options: Options) -> Result<Opened, RaftError> {
+    join::enroll::if_needed(&options).await?;
     let tls = match options.cluster.clone() {
         Some(cluster) => {
             Some(Arc::new(blocking(move || Tls::load(cluster.tls.clone(), cluster.ca_key.is_some())).await?))
@@ -294,6 +325,21 @@ impl Inner {
         Core::start(Parts { options: &self.options, identity: &self.identity, peers, told }).await
     }
 
+    /// Whether the group has removed this node.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.joining.is_removed())
+    }
+
+    /// Takes all rights back for good.
+    pub(crate) fn set_removed(&self) {
+        if let Some(cluster) = &self.cluster {
+            // First, so that no later renewal shows anything.
+            cluster.joining.set_removed();
+        }
+        self.show_nothing();
+        self.told.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
         self.cluster.as_ref().map(|cluster| &cluster.peers)
     }
@@ -348,7 +394,7 @@ fn timed_out(after: Duration) -> RaftError {
 }
 
 /// Runs what blocks off the runtime's threads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RaftError> + Send + 'static,
 ) -> Result<T, RaftError> {
     tokio::task::spawn_blocking(work)

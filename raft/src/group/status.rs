@@ -6,7 +6,10 @@ use openraft::async_runtime::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
+use super::core::Core;
+use super::members::REACHABLE;
 use crate::state::{ContentState, NodeId, State};
+use crate::types::{Peer, Reads};
 
 /// The state of the group as this node sees it; on a node that doesn't lead it may lag.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,8 @@ pub struct Status {
     pub purged: Option<u64>,
     /// Names of the voters, in the order of their ids.
     pub voters: Vec<String>,
+    /// All members, learners too.
+    pub members: Vec<MemberStatus>,
     pub sessions: Vec<SessionStatus>,
     pub duties: Vec<DutyStatus>,
     pub content: Option<Content>,
@@ -40,8 +45,30 @@ pub struct Status {
     pub permit_keys: usize,
     /// Equal on all nodes at an equal `applied`.
     pub state_hash: String,
+    /// Hashes at some past indexes (the same ones on all nodes), oldest first: to compare replicas (invariant K3).
+    pub past_hashes: Vec<(u64, String)>,
     /// Why the group doesn't work on this node, while it doesn't.
     pub trouble: Option<String>,
+}
+
+/// A member, as the asked node sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemberStatus {
+    pub name: String,
+    /// 16 hex digits.
+    pub id: String,
+    pub address: Option<String>,
+    /// Votes; else it is a learner.
+    pub voter: bool,
+    /// Was heard from lately. A node that doesn't lead hears of the other followers only now and then.
+    pub reachable: bool,
+    /// How many entries it lacks, if the asked node leads.
+    pub lag: Option<u64>,
+    /// Milliseconds since it was last heard from, if ever.
+    pub last_contact_ms: Option<u64>,
+    /// The highest versions that it reads.
+    pub reads: Reads,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,11 +173,40 @@ pub fn status(inner: &Inner) -> Status {
     status.committed = metrics.local_committed.map(|id| id.index);
     status.purged = metrics.purged.map(|id| id.index);
     status.voters = members.voter_ids().map(member).collect();
+    status.members = members_of(inner, &core);
     core.reader.with(|applied| {
         // From the same moment as the hash.
         status.applied = applied.last.map(|id| id.index);
         status.snapshot = applied.snapshot;
+        status.past_hashes = applied.hashes.iter().cloned().collect();
         fill(&mut status, &applied.state);
     });
     status
+}
+
+fn members_of(inner: &Inner, core: &Core) -> Vec<MemberStatus> {
+    let metrics = core.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let members = metrics.membership_config.membership();
+    let last = metrics.last_log_index;
+    let member = |(id, peer): (&NodeId, &Peer)| {
+        let me = *id == inner.identity.node_id;
+        let heard = inner.peers().and_then(|peers| peers.last_heard(*id)).map(|at| at.elapsed());
+        let matched = metrics.replication.as_ref().and_then(|all| all.get(id).copied()).flatten();
+        let lacks = metrics.replication.as_ref().map(|_| {
+            let have = matched.map_or(0, |at| at.index + 1);
+            last.map_or(0, |last| last + 1).saturating_sub(have)
+        });
+        MemberStatus {
+            name: peer.name.clone(),
+            id: hex(*id),
+            address: peer.address.clone(),
+            voter: members.voter_ids().any(|voter| voter == *id),
+            reachable: me || heard.is_some_and(|since| since < REACHABLE),
+            lag: if me { Some(0) } else { lacks },
+            last_contact_ms: heard.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            reads: peer.reads,
+        }
+    };
+    members.nodes().map(member).collect()
 }

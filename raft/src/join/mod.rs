@@ -9,6 +9,7 @@
 //! everybody while there is no leader, so that members find each other after they have all moved.
 
 mod decide;
+pub mod enroll;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -263,7 +264,7 @@ async fn ask_to_join(
                 return Ok(());
             }
             Joined::Removed => {
-                cluster.joining.set_removed();
+                inner.set_removed();
                 return Ok(());
             }
             Joined::Refused(reason) => return Err(RaftError::NotAdmitted(reason)),

@@ -40,7 +40,6 @@ const BREATH: Duration = Duration::from_millis(100);
 pub struct Who {
     /// The node that the certificate names; none without a certificate (then only enrolling is allowed).
     pub name: Option<Arc<str>>,
-    pub remote: SocketAddr,
 }
 
 /// A bound listener.
@@ -102,7 +101,7 @@ async fn accept(listener: TcpListener, tls: &Arc<Tls>, service: NodeServer<NodeS
         let (tls, service) = (tls.clone(), service.clone());
         connections.spawn(async move {
             let _slot = slot;
-            match tokio::time::timeout(HANDSHAKE, shake(stream, remote, &tls)).await {
+            match tokio::time::timeout(HANDSHAKE, shake(stream, &tls)).await {
                 Ok(Ok((stream, who))) => serve(stream, who, service).await,
                 Ok(Err(error)) => tracing::debug!(%remote, %error, "a connection was refused"),
                 Err(_) => tracing::debug!(%remote, "a connection was cut off: no handshake in time"),
@@ -111,7 +110,7 @@ async fn accept(listener: TcpListener, tls: &Arc<Tls>, service: NodeServer<NodeS
     }
 }
 
-async fn shake(stream: TcpStream, remote: SocketAddr, tls: &Tls) -> io::Result<(TlsStream<TcpStream>, Who)> {
+async fn shake(stream: TcpStream, tls: &Tls) -> io::Result<(TlsStream<TcpStream>, Who)> {
     // Without this every answer waits for the kernel's batching: 40 ms and more.
     stream.set_nodelay(true)?;
     let stream = TlsAcceptor::from(tls.server()).accept(stream).await?;
@@ -123,7 +122,7 @@ async fn shake(stream: TcpStream, remote: SocketAddr, tls: &Tls) -> io::Result<(
         }
         None => None,
     };
-    Ok((stream, Who { name, remote }))
+    Ok((stream, Who { name }))
 }
 
 async fn serve(stream: TlsStream<TcpStream>, who: Who, service: NodeServer<NodeService>) {

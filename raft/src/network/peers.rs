@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rand::Rng;
+use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
@@ -190,36 +191,10 @@ impl Peers {
         expected: Option<String>,
         dialing: Arc<Mutex<Dialing>>,
     ) -> Result<Client, CallError> {
-        let bad = |error: tonic::transport::Error| CallError::Unreachable(format!("'{address}': {error}"));
-        // The scheme only satisfies the type; the connector speaks TLS.
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(bad)?;
-        let endpoint = endpoint
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20);
-        let (tls, address) = (self.tls.clone(), address.to_owned());
-        let connector = tower::service_fn(move |_: Uri| {
-            let (tls, expected, address, dialing) = (tls.clone(), expected.clone(), address.clone(), dialing.clone());
-            async move {
-                if dialing.lock().not_before.is_some_and(|at| Instant::now() < at) {
-                    return Err(io::Error::new(io::ErrorKind::NotConnected, "not dialed again yet"));
-                }
-                let dialed = tokio::time::timeout(CONNECT, dial(&address, expected.as_deref(), &tls)).await;
-                let dialed = dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                match &dialed {
-                    Ok(_) => dialing.lock().reset(),
-                    Err(_) => dialing.lock().failed(Instant::now()),
-                }
-                dialed
-            }
-        });
+        let tls = self.tls.clone();
+        let config = move || tls.client(expected.as_deref()).map_err(io::Error::other);
         let _here = self.runtime.enter();
-        let channel = endpoint.connect_with_connector_lazy(connector);
-        let client = NodeClient::new(channel);
-        Ok(client.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        connect(address, dialing, config)
     }
 
     /// An envelope to a node (0: whoever).
@@ -266,12 +241,56 @@ impl Entry {
     }
 }
 
+/// A client with its own TLS, for a node that has no certificate yet.
+pub fn client_with(
+    address: &str,
+    config: impl Fn() -> io::Result<Arc<ClientConfig>> + Clone + Send + 'static,
+) -> Result<Client, CallError> {
+    connect(address, Arc::default(), config)
+}
+
+/// A connection in the current runtime, made with the first call and again when it breaks. `config` is asked at each
+/// dial, so that the current certificate is used.
+fn connect(
+    address: &str,
+    dialing: Arc<Mutex<Dialing>>,
+    config: impl Fn() -> io::Result<Arc<ClientConfig>> + Clone + Send + 'static,
+) -> Result<Client, CallError> {
+    let bad = |error: tonic::transport::Error| CallError::Unreachable(format!("'{address}': {error}"));
+    // The scheme only satisfies the type; the connector speaks TLS.
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(bad)?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    let address = address.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (config, address, dialing) = (config.clone(), address.clone(), dialing.clone());
+        async move {
+            if dialing.lock().not_before.is_some_and(|at| Instant::now() < at) {
+                return Err(io::Error::new(io::ErrorKind::NotConnected, "not dialed again yet"));
+            }
+            let dialed = tokio::time::timeout(CONNECT, dial(&address, config)).await;
+            let dialed = dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            match &dialed {
+                Ok(_) => dialing.lock().reset(),
+                Err(_) => dialing.lock().failed(Instant::now()),
+            }
+            dialed
+        }
+    });
+    let client = NodeClient::new(endpoint.connect_with_connector_lazy(connector));
+    Ok(client.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+}
+
 async fn dial(
     address: &str,
-    expected: Option<&str>,
-    tls: &Tls,
+    config: impl Fn() -> io::Result<Arc<ClientConfig>>,
 ) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let config = tls.client(expected).map_err(io::Error::other)?;
+    let config = config()?;
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(TokioIo::new(TlsConnector::from(config).connect(sni()?, stream).await?))

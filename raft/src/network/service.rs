@@ -11,14 +11,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::MAX_SNAPSHOT;
 use super::listener::Who;
 use super::proto::node_server::Node;
 use super::proto::{Reply, Request as Envelope, SnapshotPart};
 use super::wire::{
-    AdminCall, Agree, Append, Appended, Ballot, Failure, Handover, HandoverAnswer, Installed, Introduction, Propose,
-    Proposed, Renew, Renewed, SnapshotHead, Voted,
+    AdminCall, Agree, Append, Appended, Ballot, Enroll, Failure, Handover, HandoverAnswer, Installed, Introduction,
+    Propose, Proposed, Renew, Renewed, SnapshotHead, Voted,
 };
-use super::{MAX_MESSAGE, MAX_SNAPSHOT};
 use crate::group::Inner;
 use crate::group::core::Core;
 use crate::state::NodeId;
@@ -256,10 +256,7 @@ impl Node for NodeService {
     }
 
     async fn enroll(&self, request: Request<Envelope>) -> Answer {
-        let envelope = request.into_inner();
-        if envelope.body.len() > MAX_MESSAGE / 64 {
-            return Err(Status::invalid_argument("too long"));
-        }
-        Err(Status::unimplemented("this node doesn't issue certificates"))
+        let enroll: Enroll = read(&request.into_inner().body)?;
+        reply(&crate::join::enroll::issue(&self.0, enroll).await)
     }
 }

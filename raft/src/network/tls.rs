@@ -123,7 +123,8 @@ fn read(files: &TlsFiles, enrolls: bool) -> Result<Loaded, RaftError> {
     };
     let mut roots = RootCertStore::empty();
     let authorities = certificates(&files.ca)?;
-    let authority = common_name(&authorities[0]);
+    let first_authority = authorities[0].clone();
+    let authority = common_name(&first_authority);
     for certificate in authorities {
         roots.add(certificate).map_err(|error| refuse(&files.ca, error.to_string()))?;
     }
@@ -135,11 +136,16 @@ fn read(files: &TlsFiles, enrolls: bool) -> Result<Loaded, RaftError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
     let verifier = if enrolls { verifier.allow_unauthenticated() } else { verifier };
     let verifier = verifier.build().map_err(|error| refuse(&files.ca, error.to_string()))?;
+    let mut shown = chain.clone();
+    if enrolls && !shown.contains(&first_authority) {
+        // New nodes know the authority by its fingerprint only: it must be shown.
+        shown.push(first_authority);
+    }
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| refuse(&files.cert, error.to_string()))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain.clone(), key.clone_key())
+        .with_single_cert(shown, key.clone_key())
         .map_err(|error| refuse(&files.cert, error.to_string()))?;
     server.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session would outlive its certificate.
@@ -203,6 +209,69 @@ impl ServerCertVerifier for MemberVerifier {
                 expected.as_deref().unwrap_or("?"),
             ))),
         }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// For a node that has no certificate yet and knows of the authority only its fingerprint.
+pub fn pinned(authority: &str) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = provider();
+    let verifier =
+        PinnedVerifier { authority: authority.to_owned(), algorithms: provider.signature_verification_algorithms };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Accepts certificates of the authority with this fingerprint, which the other side must show too.
+#[derive(Debug)]
+struct PinnedVerifier {
+    authority: String,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let authority = intermediates.iter().find(|shown| fingerprint(shown) == self.authority);
+        let authority = authority.ok_or_else(|| {
+            rustls::Error::General("the node doesn't belong to the authority that the join token names".to_owned())
+        })?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let member = MemberVerifier { roots: Arc::new(roots), algorithms: self.algorithms, expected: None };
+        member.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(

@@ -250,6 +250,27 @@ pub struct Hello {
     pub members: Vec<Contact>,
 }
 
+/// A node without a certificate asks for one.
+#[derive(Serialize, Deserialize)]
+pub struct Enroll {
+    pub token: String,
+    pub name: String,
+    /// PEM.
+    pub request: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enrolled {
+    Issued {
+        /// The node's certificate and the authority's behind it, PEM.
+        chain: String,
+        /// The authority's, PEM.
+        ca: String,
+    },
+    Refused(String),
+}
+
 /// "I am going to found the group with exactly these; are you in?"
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Agree {
@@ -276,7 +297,7 @@ pub enum Joined {
 }
 
 /// What operators ask for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminCall {
     Status,

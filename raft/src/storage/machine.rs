@@ -1,5 +1,6 @@
 //! openraft's state machine port: applies committed entries to [`State`], makes and installs snapshots.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -25,6 +26,25 @@ pub struct Applied {
     pub term: (u64, u64),
     /// Up to where the current snapshot reaches.
     pub snapshot: Option<u64>,
+    /// The state's hash at the last indexes that [`HASH_EVERY`] divides, oldest first.
+    pub hashes: VecDeque<(u64, String)>,
+}
+
+/// Replicas are compared at indexes that this divides; at every index it would cost more than applying.
+const HASH_EVERY: u64 = 64;
+/// How many hashes are kept.
+const HASHES: usize = 32;
+
+impl Applied {
+    /// Keeps the state's hash if it is due at this index.
+    fn note_hash(&mut self, index: u64) {
+        if index.is_multiple_of(HASH_EVERY) {
+            self.hashes.push_back((index, self.state.hash()));
+            if self.hashes.len() > HASHES {
+                self.hashes.pop_front();
+            }
+        }
+    }
 }
 
 /// Reads the state; cheap to clone.
@@ -93,7 +113,8 @@ fn restore(record: SnapshotRecord, data: &[u8]) -> io::Result<Applied> {
     let state = State::from_snapshot(data).map_err(damaged)?;
     // An entry of the snapshot's term may come yet: none of its sessions counts as earlier than that.
     let term = (last.map_or(0, |last| last.leader_id.term), 0);
-    Ok(Applied { state, last, members, term, snapshot: last.map(|last| last.index) })
+    let snapshot = last.map(|last| last.index);
+    Ok(Applied { state, last, members, term, snapshot, hashes: VecDeque::new() })
 }
 
 fn log_event(event: &Event) {
@@ -147,7 +168,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 if applied.term.0 < entry.log_id.leader_id.term {
                     applied.term = (entry.log_id.leader_id.term, applied.state.last_session_epoch);
                 }
-                match entry.payload {
+                let response = match entry.payload {
                     EntryPayload::Blank => Response::Done,
                     EntryPayload::Normal(proposal) => {
                         let (response, events) = applied.state.apply_in(entry.log_id.leader_id.term, &proposal.command);
@@ -158,7 +179,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
                         applied.members = StoredMembership::new(Some(entry.log_id), members);
                         Response::Done
                     }
-                }
+                };
+                applied.note_hash(entry.log_id.index);
+                response
             };
             if let Some(responder) = responder {
                 responder.send(response);

@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -98,17 +98,42 @@ impl Cluster {
         groups
     }
 
+    /// New ports for all.
+    pub fn move_all(&mut self) {
+        self.ports = self.ports.iter().map(|_| port()).collect();
+    }
+
+    pub fn knows(&self, address: &str) -> bool {
+        self.ports.iter().any(|port| address == format!("127.0.0.1:{port}"))
+    }
+
+    /// A certificate of our authority that ended long ago.
+    pub fn expired(&self, name: &str) -> TlsFiles {
+        let pem = |file: &str| std::fs::read_to_string(self.ca().join(file)).unwrap();
+        let authority = rcgen::KeyPair::from_pem(&pem("ca.key")).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&pem("ca.pem"), authority).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        let dir = self.dir.path().join("expired");
+        std::fs::create_dir_all(&dir).unwrap();
+        let (cert, key_file) = (dir.join("old.pem"), dir.join("old.key"));
+        std::fs::write(&cert, certificate.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        TlsFiles { ca: self.ca().join("ca.pem"), cert, key: key_file }
+    }
+
     pub fn forget_disk(&self, node: usize) {
         std::fs::remove_dir_all(self.path(node).join("raft")).unwrap();
     }
 }
 
-pub fn dir_of(path: &Path) -> &Path {
-    path
-}
-
 /// Waits until the condition gives something.
-pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -121,7 +146,7 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// The node that leads and knows it.
 pub async fn leader(groups: &[Group]) -> usize {
-    until("a leader", || groups.iter().position(|group| group.status().is_leader)).await
+    eventually("a leader", || groups.iter().position(|group| group.status().is_leader)).await
 }
 
 /// Waits until a status fits.
@@ -133,6 +158,24 @@ pub async fn status(group: &Group, what: &str, fits: impl Fn(&Status) -> bool) -
             return status;
         }
         assert!(began.elapsed() < SOON, "in vain: {what}: {status:#?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until all have applied the same, and compares their states.
+pub async fn settled(groups: &[Group]) {
+    let began = Instant::now();
+    loop {
+        let all: Vec<Status> = groups.iter().map(Group::status).collect();
+        if all.iter().all(|status| status.applied == all[0].applied && status.applied.is_some()) {
+            assert!(all.iter().all(|status| status.state_hash == all[0].state_hash), "replicas differ");
+            return;
+        }
+        assert!(
+            began.elapsed() < SOON,
+            "the nodes don't settle: {:?}",
+            all.iter().map(|s| s.applied).collect::<Vec<_>>()
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
