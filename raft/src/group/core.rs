@@ -151,8 +151,10 @@ impl Core {
                 return Err(fatal(&error));
             }
         };
-        // A sole node needs nobody's vote.
         let refuse = options.cluster.as_ref().map_or(Duration::ZERO, |_| options.election_max);
+        // Who has an empty log has promised nobody anything, and heard nobody before.
+        let empty = matches!(raft.is_initialized().await, Ok(false));
+        let started = if empty { started.checked_sub(refuse * 2).unwrap_or(started) } else { started };
         let witness = Witness::new(started, refuse);
         let core = Self { raft, reader, deadlines: Mutex::default(), witness, peers, log, node, changed };
         if let Err(error) = core.found_or_lead(options).await {

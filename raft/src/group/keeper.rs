@@ -305,7 +305,8 @@ impl Keeper {
 
     async fn leave(self) {
         self.inner.show_nothing();
-        let core = self.inner.core.write().take();
+        // Other nodes are answered until the end: a successor may need this node's vote.
+        let core = self.inner.core.read().clone();
         let Some(core) = core else { return };
         // The others have a leader again before they miss this one.
         if let Err(error) = core.give_up_lead(None, HANDOVER).await {
@@ -317,6 +318,7 @@ impl Keeper {
                 tracing::warn!(%error, "the session couldn't be ended; it runs out by itself");
             }
         }
+        self.inner.core.write().take();
         core.close().await;
     }
 }

@@ -161,6 +161,9 @@ impl Group {
         if self.inner.cancel.is_cancelled() {
             return Err(RaftError::Stopped);
         }
+        if self.inner.is_removed() {
+            return Err(RaftError::Removed);
+        }
         if let Some(reason) = self.inner.trouble.lock().clone() {
             return Err(RaftError::Storage(reason));
         }

@@ -24,7 +24,7 @@ use self::decide::{Step, decide};
 use crate::error::RaftError;
 use crate::group::core::Core;
 use crate::group::{Cluster, Inner};
-use crate::network::peers::{CallError, answer};
+use crate::network::peers::{CallError, Peers, answer};
 use crate::network::wire::{Agree, Agreed, Contact, Hello, Introduction, Joined};
 use crate::state::NodeId;
 use crate::types::{Peer, Reads};
@@ -45,6 +45,8 @@ const SAY_EVERY: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub struct Joining {
     agreed: Mutex<Option<(NodeId, Instant)>>,
+    /// The members as the membership had them last.
+    known: Mutex<BTreeMap<NodeId, Contact>>,
     /// The leader said that this node was removed.
     removed: std::sync::atomic::AtomicBool,
 }
@@ -56,6 +58,18 @@ impl Joining {
 
     pub fn set_removed(&self) {
         self.removed.store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Learns addresses from the membership where it has changed; a node's own word may be newer than the rest.
+    fn follow(&self, members: Vec<Contact>, peers: &Peers) {
+        let mut known = self.known.lock();
+        known.retain(|id, _| members.iter().any(|member| member.id == *id));
+        for member in members {
+            if known.get(&member.id) != Some(&member) {
+                peers.learn(&member);
+                known.insert(member.id, member);
+            }
+        }
     }
 
     /// Agrees to a founding unless another one was agreed to.
@@ -111,7 +125,7 @@ pub fn hello(inner: &Inner, other: &Introduction) -> Result<Hello, Status> {
 /// A node's own word about its address is newer than the membership's, if it is a member under that name.
 fn learn(cluster: &Cluster, core: &Core, other: &Introduction) {
     let contact = Contact { id: other.id, name: other.name.clone(), address: other.address.clone() };
-    if core.member_name(other.id).is_none_or(|name| name == other.name) {
+    if core.member_name(other.id).as_ref() == Some(&other.name) {
         cluster.peers.learn(&contact);
         cluster.peers.heard(other.id);
     }
@@ -180,11 +194,7 @@ async fn search(inner: &Inner, cluster: &Cluster, core: &Core) -> Result<(), Raf
 /// One round of a member: is what the group knows of it still true?
 async fn settled(inner: &Inner, cluster: &Cluster, core: &Core) -> Result<(), RaftError> {
     let me = introduction(inner, cluster, core.was_member(inner.identity.node_id));
-    for contact in core.members() {
-        if cluster.peers.contact(contact.id).is_none() {
-            cluster.peers.learn(&contact);
-        }
-    }
+    cluster.joining.follow(core.members(), &cluster.peers);
     let Some(leader) = core.leader_contact() else {
         let heard = say_hello(cluster, core, &me).await;
         // A removed node hears from nobody: it asks.
