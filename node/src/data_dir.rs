@@ -202,7 +202,7 @@ fn set_password(path: &Path, users: &str, password: &str) -> Result<()> {
 }
 
 /// Writes a file that only its owner can read, under its final name only when it is complete.
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let partial = path.with_extension("partial");
     let write = || -> std::io::Result<()> {
         let mut file =

@@ -10,11 +10,14 @@ use model::{Duty, Lease, Session};
 use raft::{ClusterOptions, Group, Options, RaftError, TlsFiles};
 use tokio::sync::watch;
 
+use crate::cluster::door::Door;
 use crate::config::{Config, Role};
 use crate::data_dir::DataDir;
 use crate::patience::{Backoff, Board};
 
-/// How long one attempt waits for the group: a single box has it within milliseconds.
+/// A single box has its session within milliseconds.
+const ALONE: Duration = Duration::from_secs(30);
+/// How long one attempt waits for the group.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// A group that isn't ready is logged again after so many attempts.
 const LOG_EVERY: u32 = 15;
@@ -34,23 +37,33 @@ impl std::fmt::Debug for Membership {
 }
 
 impl Membership {
-    /// Opens the group and waits until this node has a session in it.
+    /// Opens the group. A node on its own has its session when this returns. One of several gets it by
+    /// [`begin`](Self::begin), for with it come duties and sensors.
     pub async fn open(data: &DataDir, name: &str, config: &Config, board: &Board) -> Result<Self> {
-        let group = Group::open(options(data, name, config)?).await.context("can't open the consensus group")?;
+        let mut options = options(data, name, config)?;
+        options.begin_at_once = !config.cluster.is_on();
+        if config.cluster.is_on() {
+            Door::of_config(config)?.write(&data.root)?;
+        }
+        let group = Group::open(options).await.context("can't open the consensus group")?;
+        if !config.cluster.is_on() {
+            group.wait_ready(ALONE).await.context("the consensus group isn't ready")?;
+            board.set("raft", Ok(()));
+        }
+        Ok(Self { group })
+    }
+
+    /// The node can do what the group asks of it: waits until it has a session.
+    pub async fn begin(&self) {
+        self.group.begin();
         let mut attempts = 0_u32;
-        while let Err(error) = group.wait_ready(ATTEMPT).await {
-            let why = group.check().err().unwrap_or(error);
-            if !config.cluster.is_on() && attempts >= LOG_EVERY {
-                return Err(why).context("the consensus group isn't ready");
-            }
+        while let Err(error) = self.group.wait_ready(ATTEMPT).await {
             if attempts.is_multiple_of(LOG_EVERY) {
+                let why = self.group.check().err().unwrap_or(error);
                 tracing::warn!(error = %why, "the start waits for the consensus group");
             }
             attempts += 1;
-            board.set("raft", Err(why.to_string()));
         }
-        board.set("raft", Ok(()));
-        Ok(Self { group })
     }
 
     pub fn session(&self) -> watch::Receiver<Option<Session>> {
@@ -142,7 +155,7 @@ fn options(data: &DataDir, name: &str, config: &Config) -> Result<Options> {
 }
 
 /// How to find the other nodes, if there are others.
-fn cluster(config: &Config) -> Result<Option<ClusterOptions>> {
+pub fn cluster(config: &Config) -> Result<Option<ClusterOptions>> {
     let section = &config.cluster;
     let Some(listen) = section.listen else { return Ok(None) };
     // What a token brings lies in the data directory, unless other places are given.

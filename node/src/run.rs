@@ -53,6 +53,10 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let wiring = Wiring { config: &config, services: &services, membership: &membership, data: &data };
     let listeners = waiting.end().await?;
     let mut roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness.clone(), sdk)?;
+    tokio::select! {
+        () = membership.begin() => {}
+        () = stop.cancelled() => {}
+    }
     addresses.write(&data.root)?;
     tracing::info!(data_dir = %data.root.display(), %addresses, "the node is ready");
 
@@ -142,8 +146,12 @@ async fn prepare(config: &Config, board: &Board) -> Result<Prepared> {
         let membership = Arc::new(Membership::open(&data, &name, config, board).await?);
         let secrets = match own {
             Some(own) => own.await??,
-            None => secrets::agreed(&membership, &data, config.keyvalue.encryption_key_path.clone()).await?,
+            None => {
+                board.set("raft", Err("waiting for the group to answer".to_owned()));
+                secrets::agreed(&membership, &data, config.keyvalue.encryption_key_path.clone()).await?
+            }
         };
+        board.set("raft", Ok(()));
         let coordinator = servers::coordinator(config, &membership, board).await?;
         Ok::<_, anyhow::Error>((membership, secrets, coordinator))
     };

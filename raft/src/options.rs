@@ -46,6 +46,11 @@ pub struct Options {
     pub keep_entries: u64,
     /// redb's page cache, bytes.
     pub cache_bytes: usize,
+    /// Whether the node gets a session, and with it duties and sensors, at once; else when [`Group::begin`] is called.
+    /// Until then it votes, replicates and can ask the group.
+    ///
+    /// [`Group::begin`]: crate::Group::begin
+    pub begin_at_once: bool,
     /// How to find and be found by other nodes; None: a group of one that nobody can join.
     pub cluster: Option<ClusterOptions>,
 }
@@ -154,6 +159,7 @@ impl Options {
             snapshot_after: 2_000,
             keep_entries: 200,
             cache_bytes: 2 << 20,
+            begin_at_once: true,
             cluster: None,
         }
     }

@@ -1,7 +1,11 @@
 //! `squall cluster …`: certificates and tokens, and what operators ask of the group.
+//!
+//! * [`port`]: the same questions as the gateway asks them.
+//! * [`door`]: the way to a node of this host; [`client`] the way to an API.
+//! * [`shown`], [`text`]: the answer as JSON and for people.
 
 mod client;
-mod door;
+pub mod door;
 mod shown;
 pub mod port;
 mod text;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gateway::{Cluster, ClusterError};
+use raft::RaftError;
 use serde_json::Value;
 
 use super::shown::shown;
@@ -13,17 +14,38 @@ use crate::membership::Membership;
 #[derive(Debug)]
 pub struct GroupPort(pub Arc<Membership>);
 
+impl GroupPort {
+    fn is_member(&self, name: &str) -> Result<(), ClusterError> {
+        let known = self.0.group().status().members.iter().any(|member| member.name == name);
+        if known { Ok(()) } else { Err(ClusterError::NotFound(format!("\"{name}\" is not a member of the cluster"))) }
+    }
+}
+
 #[async_trait]
 impl Cluster for GroupPort {
     async fn status(&self) -> Result<Value, ClusterError> {
         Ok(shown(&self.0.group().status()))
     }
 
-    async fn remove(&self, _member: &str) -> Result<(), ClusterError> {
-        Err(ClusterError::Refused("the group can't do that yet".to_owned()))
+    async fn remove(&self, member: &str) -> Result<(), ClusterError> {
+        self.is_member(member)?;
+        self.0.group().remove_node(member).await.map_err(failed)
     }
 
-    async fn transfer(&self, _to: Option<&str>) -> Result<String, ClusterError> {
-        Err(ClusterError::Refused("the group can't do that yet".to_owned()))
+    async fn transfer(&self, to: Option<&str>) -> Result<String, ClusterError> {
+        if let Some(to) = to {
+            self.is_member(to)?;
+        }
+        self.0.group().transfer_leader(to).await.map_err(failed)?;
+        let leader = self.0.group().status().leader;
+        Ok(leader.or_else(|| to.map(str::to_owned)).unwrap_or_default())
+    }
+}
+
+fn failed(error: RaftError) -> ClusterError {
+    match error {
+        RaftError::NotAdmitted(reason) => ClusterError::Refused(reason),
+        error if error.is_retryable() => ClusterError::Unavailable(error.to_string()),
+        error => ClusterError::Refused(error.to_string()),
     }
 }

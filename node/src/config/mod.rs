@@ -279,12 +279,14 @@ pub struct Raft {
 
 impl Default for Raft {
     fn default() -> Self {
+        // The group knows what goes together.
+        let options = raft::Options::new("", "");
         Self {
-            heartbeat: Span::millis(200),
-            election_min: Span::millis(600),
-            election_max: Span::millis(1200),
-            lease: Span::millis(1200),
-            session_ttl: Span::secs(4),
+            heartbeat: Span(options.heartbeat),
+            election_min: Span(options.election_min),
+            election_max: Span(options.election_max),
+            lease: Span(options.lease),
+            session_ttl: Span(options.session_ttl),
         }
     }
 }

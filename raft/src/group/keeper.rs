@@ -98,7 +98,17 @@ impl Keeper {
         let me = self.inner.identity.node_id;
         let over = |&epoch: &u64| core.reader.with(|applied| is_over(&applied.state, me, epoch));
         let Some(epoch) = self.epoch.filter(|epoch| !over(epoch)) else {
-            return self.register(&core, &mut changed).await;
+            let mut begun = self.inner.begun.subscribe();
+            if *begun.borrow_and_update() {
+                return self.register(&core, &mut changed).await;
+            }
+            drop(core);
+            tokio::select! {
+                _ = begun.changed() => {}
+                _ = changed.changed() => {}
+                () = self.inner.broken.notified() => {}
+            }
+            return Ok(());
         };
         let due = self.sent.map_or_else(Instant::now, |sent| sent + self.inner.options.renew_every());
         if due <= Instant::now() {

@@ -77,6 +77,8 @@ pub(crate) struct Inner {
     given_up: Mutex<GivenUp>,
     /// Why the group doesn't work, while it doesn't.
     trouble: Mutex<Option<String>>,
+    /// Whether this node wants a session.
+    begun: watch::Sender<bool>,
     /// Somebody found the core dead.
     broken: Notify,
     pub(crate) cancel: CancellationToken,
@@ -126,6 +128,12 @@ impl Group {
     /// and must check [`Lease::is_valid`] before each step, for it may itself be late.
     pub fn duty(&self, duty: Duty) -> watch::Receiver<Option<Lease>> {
         self.inner.duties[slot(duty)].subscribe()
+    }
+
+    /// Asks for a session, if the node was opened without [`Options::begin_at_once`]: now it can do what duties and
+    /// sensors ask of it.
+    pub fn begin(&self) {
+        self.inner.begun.send_replace(true);
     }
 
     /// Waits until this node has a session and every duty that it is willing to do is held by somebody.
@@ -278,6 +286,7 @@ async fn open(options: Options) -> Result<Opened, RaftError> {
     let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
     let parts = Parts { options: &options, identity: &identity, peers, told: told.clone() };
     let core = Core::start(parts).await?;
+    let begun = options.begin_at_once;
     let inner = Arc::new(Inner {
         identity: Identity { has_log: true, ..identity },
         options,
@@ -290,6 +299,7 @@ async fn open(options: Options) -> Result<Opened, RaftError> {
         sensors: watch::channel(Arc::default()).0,
         given_up: Mutex::default(),
         trouble: Mutex::new(None),
+        begun: watch::channel(begun).0,
         broken: Notify::new(),
         cancel: CancellationToken::new(),
     });
