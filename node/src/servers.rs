@@ -10,6 +10,7 @@ use bus::local::{LocalBus, LocalBusOptions};
 use bus_rabbitmq::{Credentials, RabbitBus, RabbitOptions, TlsOptions};
 use coordinator::{Coordinator, LocalCoordinator};
 use coordinator_redis::{RedisCoordinator, RedisOptions, RedisTls};
+use coordinator_zookeeper::{ZooKeeperCoordinator, ZooKeeperOptions};
 use raft::RaftCoordinator;
 use store::Store;
 use store::sqlite::{SqliteOptions, SqliteStore};
@@ -159,7 +160,7 @@ pub async fn coordinator(config: &Config, membership: &Membership, board: &Board
             Ok(Arc::new(LocalCoordinator::new()))
         }
         CoordinatorBackend::Redis => redis(config, board).await,
-        CoordinatorBackend::ZooKeeper => Err(anyhow!("key `coordinator.backend`: not served yet")),
+        CoordinatorBackend::ZooKeeper => zookeeper(config, board).await,
     }
 }
 
@@ -178,6 +179,24 @@ async fn redis(config: &Config, board: &Board) -> Result<Arc<dyn Coordinator>> {
         identity: certificate.zip(pem("key_file", &section.tls.key_file)?),
     };
     let coordinator = Arc::new(RedisCoordinator::open(options).await.context("section [coordinator]")?);
+    until(board, "coordinator", || async {
+        coordinator.check().await.map_err(|error| Failure::Away(anyhow!("{error}")))
+    })
+    .await?;
+    Ok(coordinator)
+}
+
+async fn zookeeper(config: &Config, board: &Board) -> Result<Arc<dyn Coordinator>> {
+    let section = &config.coordinator;
+    let mut options = ZooKeeperOptions::from_url(section.server_url()?.reveal(), &config.cluster.name)
+        .context("key `coordinator.url`")?;
+    if let Some(given) = credentials("coordinator", section.username.as_ref(), section.secret()?)? {
+        options.credentials = Some(given);
+    }
+    if section.tls.is_set() {
+        return Err(anyhow!("section [coordinator.tls]: the backend zookeeper is not served over TLS"));
+    }
+    let coordinator = Arc::new(ZooKeeperCoordinator::open(options).await.context("section [coordinator]")?);
     until(board, "coordinator", || async {
         coordinator.check().await.map_err(|error| Failure::Away(anyhow!("{error}")))
     })
