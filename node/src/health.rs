@@ -42,11 +42,7 @@ enum State {
 }
 
 impl NodeReady {
-    pub fn new(
-        services: Arc<Services>,
-        workflow: Option<Arc<dyn WorkflowState>>,
-        membership: Arc<Membership>,
-    ) -> Self {
+    pub fn new(services: Arc<Services>, workflow: Option<Arc<dyn WorkflowState>>, membership: Arc<Membership>) -> Self {
         let (timers, stopping) = (OnceLock::new(), AtomicBool::new(false));
         Self { services, workflow, membership, timers, stopping, away: Mutex::default() }
     }

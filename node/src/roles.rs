@@ -11,7 +11,10 @@ use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, 
 use model::Duty;
 use runners::sensors::follow_wanted;
 use runners::{PythonOptions, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
-use scheduler::{BackupScheduler, DeadLetterOffice, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings, TimersEngine};
+use scheduler::{
+    BackupScheduler, DeadLetterOffice, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings,
+    TimersEngine,
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

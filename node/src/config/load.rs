@@ -6,8 +6,8 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 
-use super::{Config, Listen};
 use super::check::check;
+use super::{Config, Listen};
 
 /// Environment variables that begin with `SQUALL_` and are not configuration.
 const OTHER_VARIABLES: [&str; 3] = ["admin_password", "shared", "test"];
