@@ -38,16 +38,21 @@ async fn work(state: &Arc<dyn WorkflowState>, finished: u64, items: u64, page: u
             let (state, drains, done) = (Arc::clone(state), Arc::clone(&drains), Arc::clone(&done));
             tokio::spawn(async move {
                 let mut wakes = state.wakes();
+                let mut same = None;
                 while done.load(Ordering::Relaxed) < finished * items {
-                    let claim = Claim { messages: page, ..Claim::next(at(1)) };
+                    // Whoever brings a workflow's results goes on with it; else, whatever waits.
+                    let claim = Claim { workflow: same.take(), messages: page, ..Claim::next(at(1)) };
                     let Claimed::Drain(drain) = state.claim(&claim).await.unwrap() else {
-                        let _ = tokio::time::timeout(Duration::from_millis(5), wakes.wait()).await;
+                        if claim.workflow.is_none() {
+                            let _ = tokio::time::timeout(Duration::from_millis(50), wakes.wait()).await;
+                        }
                         continue;
                     };
                     let workflow = drain.state().id;
                     let used = drain.messages().len() as u64;
                     let (_, launches) = toy::advance(drain, at(1)).await.unwrap();
                     carry_out(&*state, workflow, &launches).await;
+                    same = Some(workflow);
                     drains.fetch_add(1, Ordering::Relaxed);
                     done.fetch_add(used, Ordering::Relaxed);
                 }

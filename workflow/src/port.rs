@@ -43,6 +43,9 @@ pub trait Reader: Send + Sync + Debug {
         Ok(self.items(workflow, task, &query).await?.pop().filter(|found| found.item == item))
     }
 
+    /// Items by their numbers, in one statement: those that a page of messages is about. Unknown ones are left out.
+    async fn some_items(&self, workflow: Id, task: u32, items: &[u32]) -> Result<Vec<Item>, StateError>;
+
     async fn cell(&self, workflow: Id, space: &str, key: &str) -> Result<Option<Cell>, StateError>;
 
     /// Cells of a space by key, beyond `after`.

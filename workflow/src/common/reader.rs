@@ -20,6 +20,7 @@ macro_rules! reader {
                 task(seq: u32) -> Option<$crate::Task>;
                 tasks(query: &$crate::TaskQuery) -> Vec<$crate::Task>;
                 items(task: u32, query: &$crate::ItemQuery) -> Vec<$crate::Item>;
+                some_items(task: u32, items: &[u32]) -> Vec<$crate::Item>;
                 cell(space: &str, key: &str) -> Option<$crate::Cell>;
                 cells(space: &str, after: Option<&str>, limit: u32) -> Vec<$crate::Cell>;
                 events(from: u64, limit: u32) -> Vec<$crate::Event>;

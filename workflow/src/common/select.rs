@@ -5,7 +5,7 @@ use model::{Id, Timestamp};
 use sqlx::Row as _;
 use sqlx::query::Query;
 
-use super::driver::{Arguments, Connection, Database, Row};
+use super::driver::{Arguments, Connection, Database, Row, SOME_ITEMS};
 use super::failure::Failed;
 use crate::document::unpack;
 use crate::error::StateError;
@@ -76,6 +76,10 @@ fn task_of(row: &Row) -> Result<Task, sqlx::Error> {
         updated: time(row, 6)?,
         body: row.try_get(7)?,
     })
+}
+
+fn item_of(row: &Row) -> Result<Item, sqlx::Error> {
+    Ok(Item { task: small(row, 0)?, item: small(row, 1)?, status: row.try_get(2)?, body: row.try_get(3)? })
 }
 
 fn received_of(row: &Row) -> Result<Received, sqlx::Error> {
@@ -211,10 +215,13 @@ impl Reading<'_> {
         if let Some(status) = &wanted.status {
             query = query.bind(status);
         }
-        let read = |row: &Row| {
-            Ok(Item { task: small(row, 0)?, item: small(row, 1)?, status: row.try_get(2)?, body: row.try_get(3)? })
-        };
-        self.all(query, read, |item| item.body.len()).await
+        self.all(query, item_of, |item| item.body.len()).await
+    }
+
+    pub async fn some_items(&mut self, workflow: Id, task: u32, items: &[u32]) -> Result<Vec<Item>, Failed> {
+        let numbers = serde_json::json!(items).to_string();
+        let query = sqlx::query(SOME_ITEMS).bind(text(workflow)).bind(i64::from(task)).bind(numbers);
+        self.all(query, item_of, |item| item.body.len()).await
     }
 
     pub async fn cell(&mut self, workflow: Id, space: &str, key: &str) -> Result<Option<Cell>, Failed> {

@@ -256,6 +256,9 @@ pub async fn queries_page(factory: &impl Factory) {
     assert_eq!(items, [item(7, 3, "failed"), item(7, 6, "failed")]);
     assert_eq!(state.item(id(1), 7, 0).await.unwrap(), Some(item(7, 0, "failed")));
     assert_eq!(state.item(id(1), 7, 50).await.unwrap(), None);
+    let some = state.some_items(id(1), 7, &[49, 3, 3, 1_000, 4]).await.unwrap();
+    assert_eq!(some, [item(7, 3, "failed"), item(7, 4, "succeeded"), item(7, 49, "succeeded")]);
+    assert_eq!(state.some_items(id(1), 7, &[]).await.unwrap(), []);
     let cells = state.cells(id(1), "s", Some("47"), 10).await.unwrap();
     assert_eq!(cells, [cell("s", "48", "x"), cell("s", "49", "x")]);
     assert_eq!(state.timers(id(1), Some("10"), 2).await.unwrap(), [timer("11", 11), timer("12", 12)]);

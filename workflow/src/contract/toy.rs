@@ -13,7 +13,7 @@ use super::{HOLD, at, id};
 use crate::changes::{Changes, Creation};
 use crate::error::StateError;
 use crate::port::{Committed, Drain, WorkflowState};
-use crate::rows::{HeadState, Item, ItemQuery, Launch, Message, TakenLaunch, Timer};
+use crate::rows::{HeadState, Item, ItemQuery, Launch, Message, Received, TakenLaunch, Timer};
 
 /// How long after a failure an item is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -214,14 +214,18 @@ pub async fn decide(drain: &dyn Drain, now: Timestamp) -> Result<Changes, StateE
         step.emit(&Event::Resumed { item });
         step.emit(&Event::Launched { item, attempt: 2 });
     }
+    // The rows of these items, and no others.
+    let outcome_of = |received: &Received| -> Outcome { serde_json::from_str(&received.message.body).unwrap() };
+    let numbers: Vec<u32> = drain.messages().iter().map(|received| outcome_of(received).item).collect();
+    let rows = if numbers.is_empty() { Vec::new() } else { drain.some_items(workflow, 0, &numbers).await? };
+    let rows: BTreeMap<u32, (String, String)> =
+        rows.into_iter().map(|row| (row.item, (row.status, row.body))).collect();
     for received in drain.messages() {
-        let outcome: Outcome = serde_json::from_str(&received.message.body).unwrap();
+        let outcome = outcome_of(received);
         let item = outcome.item;
         let attempt = received.message.attempt;
-        // The row of this item, and no other.
-        let row = drain.item(workflow, 0, item).await?;
-        let known = step.whole.items.get(&item).cloned().or(row.map(|row| (row.status, row.body)));
-        let running = known.is_some_and(|(status, of)| status == "running" && of == attempt.to_string());
+        let known = step.whole.items.get(&item).or_else(|| rows.get(&item));
+        let running = known.is_some_and(|(status, of)| status == "running" && *of == attempt.to_string());
         assert!(running, "item {item} attempt {attempt} was used before");
         match outcome.value {
             Some(value) => step.emit(&Event::Finished { item, attempt, value }),

@@ -1,7 +1,7 @@
 //! Finding a workflow that has something to do, and locking it.
 
 use model::Id;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failed;
 use super::select::{Reading, head_of, text};
@@ -65,30 +65,35 @@ pub(super) async fn one(
     }
 }
 
-/// In a transaction: locks the next beyond `after` that has messages.
-pub(super) async fn with_messages(
+/// Whether the search of [`next`] may find something: one cheap look, without a transaction.
+pub(super) async fn anything(reading: &mut Reading<'_>, claim: &Claim) -> Result<bool, Failed> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM inbox WHERE used IS NULL AND workflow > '')
+        OR EXISTS (SELECT 1 FROM workflows WHERE due <= $1)";
+    let query = sqlx::query(SQL).bind(claim.now.micros());
+    Ok(reading.all(query, |row| row.try_get(0), |_| 0).await?.pop().unwrap_or(false))
+}
+
+/// In a transaction: locks the next beyond `after` that has messages; or the first one that has; or the one whose
+/// timer is due the longest.
+pub(super) async fn next(
     connection: &mut PgConnection,
     counters: &Counters,
     after: &str,
     claim: &Claim,
 ) -> Result<Found, Failed> {
     let mut reading = Reading { connection, counters };
-    let query = sqlx::query(WITH_MESSAGES).bind(after.to_owned());
-    match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
-        Some(head) => load(&mut reading, head, claim).await,
-        None => Ok(Found::Nothing),
+    let weigh = |head: &Head| head.body.len();
+    let beyond = sqlx::query(WITH_MESSAGES).bind(after.to_owned());
+    let mut found = reading.all(beyond, head_of, weigh).await?.pop();
+    if found.is_none() && !after.is_empty() {
+        let first = sqlx::query(WITH_MESSAGES).bind(String::new());
+        found = reading.all(first, head_of, weigh).await?.pop();
     }
-}
-
-/// In a transaction: locks the one whose timer is due the longest.
-pub(super) async fn with_timers(
-    connection: &mut PgConnection,
-    counters: &Counters,
-    claim: &Claim,
-) -> Result<Found, Failed> {
-    let mut reading = Reading { connection, counters };
-    let query = sqlx::query(WITH_TIMERS).bind(claim.now.micros());
-    match reading.all(query, head_of, |head| head.body.len()).await?.pop() {
+    if found.is_none() {
+        let due = sqlx::query(WITH_TIMERS).bind(claim.now.micros());
+        found = reading.all(due, head_of, weigh).await?.pop();
+    }
+    match found {
         Some(head) => load(&mut reading, head, claim).await,
         None => Ok(Found::Nothing),
     }

@@ -121,7 +121,7 @@ impl Drain for PostgresDrain {
             failpoint::hit(failpoint::COMMITTED);
             Ok::<_, Failed>(())
         };
-        timeout_at(pool.deadline(), write).await.map_err(|_| pool.late())??;
+        timeout_at(pool.deadline_for(prepared.bytes), write).await.map_err(|_| pool.late())??;
         // It is committed: whatever fails from here on is no failure of the commit.
         self.finished = true;
         if rings {

@@ -24,6 +24,10 @@ mod driver {
     pub use sqlx::PgConnection as Connection;
     pub use sqlx::Postgres as Database;
     pub use sqlx::postgres::{PgArguments as Arguments, PgRow as Row};
+
+    /// Items by numbers, given as a JSON array.
+    pub const SOME_ITEMS: &str = "SELECT task, item, status, body FROM items WHERE workflow = $1 AND task = $2
+        AND item = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text($3::text::json))) ORDER BY item";
 }
 
 use std::sync::Arc;
@@ -107,7 +111,7 @@ impl PostgresState {
         let (step, note) = (&step, &other);
         let locked = self
             .pool
-            .begin(|lease| async move {
+            .begin(0, |lease| async move {
                 let (lease, found) = step(lease).await?;
                 match found {
                     Found::Locked(locked) => Ok((lease, Some(locked))),
@@ -152,12 +156,20 @@ impl PostgresState {
 
     async fn claim_next(&self, claim: &Claim) -> Result<Claimed, StateError> {
         let counters = &self.pool.counters;
-        let after = self.cursor.lock().clone();
-        let starts = if after.is_empty() { vec![after] } else { vec![after, String::new()] };
-        for start in &starts {
+        loop {
+            let anything = self
+                .read(|mut lease: Lease| async move {
+                    let anything = claim::anything(&mut lease.reading()?, claim).await?;
+                    Ok((lease, anything))
+                })
+                .await?;
+            if !anything {
+                return Ok(Claimed::Idle);
+            }
+            let after = &self.cursor.lock().clone();
             let found = self
                 .search(|mut lease| async move {
-                    let found = claim::with_messages(lease.connection()?, counters, start, claim).await?;
+                    let found = claim::next(lease.connection()?, counters, after, claim).await?;
                     Ok((lease, found))
                 })
                 .await?;
@@ -166,30 +178,19 @@ impl PostgresState {
                     *self.cursor.lock() = drain.state().id.to_string();
                     return Ok(Claimed::Drain(drain));
                 }
-                Err(found) => self.look_again(found).await?,
-                Ok(_) => {}
-            }
-        }
-        let found = self
-            .search(|mut lease| async move {
-                let found = claim::with_timers(lease.connection()?, counters, claim).await?;
-                Ok((lease, found))
-            })
-            .await?;
-        match found {
-            Ok(drain) => Ok(drain),
-            Err(found) => {
-                self.look_again(found).await?;
-                Ok(Claimed::Idle)
+                // Others were quicker; there may be more, further on.
+                Err(Found::Empty(workflow)) => {
+                    self.look_again(workflow).await?;
+                    *self.cursor.lock() = workflow.to_string();
+                }
+                _ => return Ok(Claimed::Idle),
             }
         }
     }
 
     /// Rings for messages that came to a workflow while it was locked in vain.
-    async fn look_again(&self, found: Found) -> Result<(), StateError> {
-        if let Found::Empty(workflow) = found
-            && !self.inbox(workflow, 1).await?.is_empty()
-        {
+    async fn look_again(&self, workflow: Id) -> Result<(), StateError> {
+        if !self.inbox(workflow, 1).await?.is_empty() {
             self.bell.ring();
         }
         Ok(())
@@ -225,7 +226,7 @@ impl WorkflowState for PostgresState {
         let counters = &self.pool.counters;
         let done = self
             .pool
-            .begin(|mut lease| async move {
+            .begin(prepared.bytes, |mut lease| async move {
                 let mut writing = Writing { connection: lease.connection()?, counters, workflow: id };
                 if !writing.insert_head(engine, &prepared.changes).await? {
                     return Ok((lease, None));
@@ -377,3 +378,42 @@ impl WorkflowState for PostgresState {
 }
 
 reader!(PostgresState);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::Changes;
+    use crate::rows::HeadState;
+
+    /// Behind the lock, which a commit can't be without here, stands the compare-and-set.
+    #[tokio::test]
+    async fn a_stale_revision_is_refused() {
+        let Some(url) = servers::shared::address(servers::shared::POSTGRES) else { return };
+        let mut options = PostgresOptions::new(url);
+        let workflow = Id::fresh(Timestamp::default());
+        options.schema = format!("t_{workflow}");
+        let schema = options.schema.clone();
+        let state = PostgresState::open(options).await.unwrap();
+        let head = HeadState { execution: workflow, status: String::new(), finished: None, body: String::new() };
+        let changes = Changes::new(head, Timestamp::default());
+        let creation = Creation { id: workflow, engine: String::new(), changes: changes.clone() };
+        state.create(creation, Duration::ZERO).await.unwrap();
+        for (rev, good) in [(1, true), (1, false), (0, false), (3, false), (2, true)] {
+            let (changes, counters) = (&changes, &state.pool.counters);
+            let outcome: Result<(), StateError> = state
+                .pool
+                .call(|mut lease| async move {
+                    let mut writing = Writing { connection: lease.connection()?, counters, workflow };
+                    writing.update_head(rev, changes).await?;
+                    Ok((lease, ()))
+                })
+                .await;
+            let stale = Err(StateError::Stale { workflow, expected: rev });
+            assert_eq!(outcome, if good { Ok(()) } else { stale });
+        }
+        let drop = format!("SET client_min_messages = error; DROP SCHEMA {schema} CASCADE");
+        let mut connection = state.pool.connect().await.unwrap();
+        state.close().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut connection).await.unwrap();
+    }
+}

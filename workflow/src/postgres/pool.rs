@@ -55,6 +55,11 @@ impl Pool {
         Instant::now() + self.timeout
     }
 
+    /// A second more for each megabyte to write.
+    pub fn deadline_for(&self, bytes: usize) -> Instant {
+        self.deadline() + Duration::from_micros(bytes as u64)
+    }
+
     pub fn late(&self) -> StateError {
         StateError::Unavailable(format!("PostgreSQL: no answer within {:?}", self.timeout))
     }
@@ -93,7 +98,7 @@ impl Pool {
             lease.give_back();
             Ok(done)
         };
-        self.retried(one).await
+        self.retried(self.deadline(), one).await
     }
 
     /// As [`Pool::call`], once, by a deadline of its own.
@@ -112,7 +117,8 @@ impl Pool {
     }
 
     /// A connection in a transaction in which `step` succeeded. None if `step` found nothing to stay for.
-    pub async fn begin<T, F, S>(self: &Arc<Self>, step: F) -> Result<Option<(Lease, T)>, StateError>
+    /// `bytes` to write give it more time.
+    pub async fn begin<T, F, S>(self: &Arc<Self>, bytes: usize, step: F) -> Result<Option<(Lease, T)>, StateError>
     where
         T: Send,
         F: Fn(Lease) -> S + Sync,
@@ -134,15 +140,14 @@ impl Pool {
             };
             Ok(Some((lease, found)))
         };
-        self.retried(one).await
+        self.retried(self.deadline_for(bytes), one).await
     }
 
-    async fn retried<T, F, S>(&self, attempt: F) -> Result<T, StateError>
+    async fn retried<T, F, S>(&self, deadline: Instant, attempt: F) -> Result<T, StateError>
     where
         F: Fn() -> S + Sync,
         S: Future<Output = Result<T, Failed>> + Send,
     {
-        let deadline = self.deadline();
         let mut pause = FIRST_PAUSE;
         let mut last: Option<StateError> = None;
         loop {

@@ -21,6 +21,10 @@ mod driver {
     pub use sqlx::Sqlite as Database;
     pub use sqlx::SqliteConnection as Connection;
     pub use sqlx::sqlite::{SqliteArguments as Arguments, SqliteRow as Row};
+
+    /// Items by numbers, given as a JSON array.
+    pub const SOME_ITEMS: &str = "SELECT task, item, status, body FROM items WHERE workflow = $1 AND task = $2
+        AND item IN (SELECT value FROM json_each($3)) ORDER BY item";
 }
 
 use std::path::PathBuf;
@@ -221,6 +225,9 @@ impl SqliteState {
             )
             SELECT w.id FROM waiting JOIN workflows w ON w.id = waiting.workflow WHERE NOT w.doomed LIMIT $2";
         const WITH_TIMERS: &str = "SELECT id FROM workflows WHERE due <= $1 AND NOT doomed ORDER BY due LIMIT $2";
+        // One cheap look first.
+        const ANYTHING: &str = "SELECT EXISTS (SELECT 1 FROM inbox WHERE used IS NULL AND workflow > '')
+            OR EXISTS (SELECT 1 FROM workflows WHERE due <= $1)";
         let enough = i64::try_from(self.inner.claims.count() + 1).unwrap_or(1);
         let now = claim.now.micros();
         let after = self.cursor.lock().clone();
@@ -229,6 +236,11 @@ impl SqliteState {
             async move {
                 let id = |row: &SqliteRow| row.try_get::<String, _>(0);
                 let mut reading = lease.reading()?;
+                let anything = |row: &SqliteRow| row.try_get::<bool, _>(0);
+                let anything = reading.all(sqlx::query(ANYTHING).bind(now), anything, |_| 0).await?;
+                if anything != [true] {
+                    return Ok((lease, Vec::new()));
+                }
                 let beyond = sqlx::query(WITH_MESSAGES).bind(after.clone()).bind(enough);
                 let mut found = reading.all(beyond, id, |_| 0).await?;
                 if !after.is_empty() {

@@ -33,6 +33,9 @@ impl Schema {
         let mut options = PostgresOptions::new(&self.url);
         options.schema.clone_from(&self.name);
         options.max_connections = 8;
+        // Test builds are slow with large values, and machines that test are busy.
+        options.timeout = Duration::from_secs(60);
+        options.statement_timeout = Duration::from_secs(50);
         options
     }
 
