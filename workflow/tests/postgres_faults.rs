@@ -312,7 +312,7 @@ async fn the_servers_log_grows_with_the_items() {
         sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get::<i64, _>(0)
     };
     let mut per_item = Vec::new();
-    for (n, items) in [(1, 200_u32), (2, 1_600)] {
+    for (n, items) in [(1, 100_u32), (2, 600)] {
         let before = position().await;
         let mut launches = contract::toy::start(&*state, id(n), items, 10).await.unwrap();
         while !launches.is_empty() {
@@ -326,7 +326,7 @@ async fn the_servers_log_grows_with_the_items() {
         }
         per_item.push((position().await - before) / i64::from(items));
     }
-    eprintln!("bytes of log per item, of 200 and of 1,600: {per_item:?}");
+    eprintln!("bytes of log per item, of 100 and of 600: {per_item:?}");
     // Without a checkpoint in between, page images count for few items more than for many.
     assert!(per_item[1] <= per_item[0] * 13 / 10 + 200, "{per_item:?}");
     schema.clean().await;
