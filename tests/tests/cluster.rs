@@ -90,8 +90,8 @@ async fn webhooks_are_known_at_once(clients: &[Api]) -> Result<()> {
         let reply = clients[(round + 1) % 3].call(Method::POST, &path, Some(&json!({"round": round}))).await?;
         assert_eq!(reply.status, 202, "round {round}: {}", reply.text);
         // And the rule fires, wherever it is matched.
-        let rule = format!("/v1/executions?rule=default.hook{round}&include_attributes=status");
-        eventually("the rule's execution", SOON, || async {
+        let rule = format!("/v1/executions?rule=hook{round}&include_attributes=status");
+        eventually(&format!("the execution of rule {round}"), SOON, || async {
             let found = clients[2].get(&rule).await.ok()?;
             (found.as_array()?.first()?["status"] == "succeeded").then_some(())
         })
