@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
+pub mod work;
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
