@@ -14,6 +14,7 @@ use rand::Rng;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::counts::Count;
 use crate::desk::Desk;
 use crate::link::{Link, Live};
 use crate::wire::decode_job;
@@ -22,6 +23,8 @@ use crate::wire::decode_job;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between looks at the window.
 const LOOK: Duration = Duration::from_millis(100);
+/// After this long without a message the broker is asked whether any wait; twice, and something is wrong.
+const IDLE: Duration = Duration::from_secs(1);
 /// For the broker's answer to the end of a consumer.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -77,12 +80,13 @@ enum Ended {
 }
 
 /// Brings messages from the broker to the desk until `cancel`, which is when the consumer is gone or the bus closed.
-pub(crate) async fn feed(desk: Arc<Desk>, name: String, link: Link, cancel: CancellationToken) {
-    bring(&desk, &name, &link, &cancel).await;
+pub(crate) async fn feed(desk: Arc<Desk>, count: Arc<Count>, link: Link, cancel: CancellationToken) {
+    bring(&desk, &count, &link, &cancel).await;
     desk.queue.left();
 }
 
-async fn bring(desk: &Desk, name: &str, link: &Link, cancel: &CancellationToken) {
+async fn bring(desk: &Desk, count: &Count, link: &Link, cancel: &CancellationToken) {
+    let name = count.queue();
     loop {
         let live = tokio::select! {
             () = cancel.cancelled() => return,
@@ -92,7 +96,7 @@ async fn bring(desk: &Desk, name: &str, link: &Link, cancel: &CancellationToken)
             },
         };
         let ended = tokio::select! {
-            ended = attend(desk, name, &live, cancel) => ended,
+            ended = attend(desk, count, &live, cancel) => ended,
             () = link.lost(&live) => Ok(Ended::Lost("the connection was lost".to_owned())),
         };
         // What lies there is dead: the broker delivers it again.
@@ -115,19 +119,20 @@ async fn bring(desk: &Desk, name: &str, link: &Link, cancel: &CancellationToken)
 }
 
 /// Serves one connection, window after window.
-async fn attend(desk: &Desk, name: &str, live: &Live, cancel: &CancellationToken) -> lapin::Result<Ended> {
+async fn attend(desk: &Desk, count: &Count, live: &Live, cancel: &CancellationToken) -> lapin::Result<Ended> {
     let channel = Arc::new(live.connection.create_channel().await?);
     let mut window = desk.limit();
     loop {
         desk.open_window(window);
         let Ok(width) = u16::try_from(window.min(usize::from(u16::MAX))) else { return Ok(Ended::Canceled) };
         let ended = if width == 0 {
-            pump(desk, None, &channel, cancel).await?
+            pump(desk, None, count, &channel, cancel).await?
         } else {
             channel.basic_qos(width, BasicQosOptions::default()).await?;
             let options = BasicConsumeOptions::default();
-            let mut stream = channel.basic_consume(name.into(), "".into(), options, FieldTable::default()).await?;
-            let ended = pump(desk, Some(&mut stream), &channel, cancel).await?;
+            let mut stream =
+                channel.basic_consume(count.queue().into(), "".into(), options, FieldTable::default()).await?;
+            let ended = pump(desk, Some(&mut stream), count, &channel, cancel).await?;
             if !matches!(ended, Ended::Lost(_)) {
                 give_back(desk, stream, &channel).await?;
             }
@@ -144,13 +149,16 @@ async fn attend(desk: &Desk, name: &str, live: &Live, cancel: &CancellationToken
 async fn pump(
     desk: &Desk,
     mut stream: Option<&mut lapin::Consumer>,
+    count: &Count,
     channel: &Arc<Channel>,
     cancel: &CancellationToken,
 ) -> lapin::Result<Ended> {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stalled: Option<Instant> = None;
+    let mut watch = Watch::new();
     loop {
+        let consumes = stream.is_some();
         let next = async {
             match &mut stream {
                 Some(stream) => stream.next().await,
@@ -160,22 +168,52 @@ async fn pump(
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Ok(Ended::Canceled),
+            arrived = next => match arrived {
+                Some(arrived) => {
+                    watch = Watch::new();
+                    put(desk, arrived?, channel).await?;
+                }
+                // The queue was deleted.
+                None => return Ok(Ended::Lost("the broker ended the consumer".to_owned())),
+            },
             _ = look.tick() => {
                 stalled = desk.is_stalled().then(|| stalled.unwrap_or_else(Instant::now));
                 let too_long = stalled.is_some_and(|since| since.elapsed() >= PATIENCE);
                 if desk.better_window(too_long) {
                     return Ok(Ended::Window);
                 }
-                if stream.is_none() && !channel.status().connected() {
+                if !channel.status().connected() {
                     return Ok(Ended::Lost("the channel was closed".to_owned()));
                 }
+                if consumes && desk.is_idle() && watch.is_forgotten(count).await {
+                    // What the broker believes to be under way comes again once the channel is gone.
+                    channel.close(200, "nothing comes".into()).await?;
+                    return Ok(Ended::Lost("nothing came though jobs wait".to_owned()));
+                }
             }
-            arrived = next => match arrived {
-                Some(arrived) => put(desk, arrived?, channel).await?,
-                // The queue was deleted, or its leader is gone.
-                None => return Ok(Ended::Lost("the broker ended the consumer".to_owned())),
-            },
         }
+    }
+}
+
+/// Notices that the broker has forgotten a consumer. When the broker that leads a quorum queue dies, messages that it
+/// had assigned to a consumer may never be sent, and they use up the consumer's window (seen with RabbitMQ 3.10).
+struct Watch {
+    since: Instant,
+    suspicions: u32,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { since: Instant::now(), suspicions: 0 }
+    }
+
+    async fn is_forgotten(&mut self, count: &Count) -> bool {
+        if self.since.elapsed() < IDLE {
+            return false;
+        }
+        self.since = Instant::now();
+        self.suspicions = if count.get().await.is_ok_and(|waiting| waiting > 0) { self.suspicions + 1 } else { 0 };
+        self.suspicions >= 2
     }
 }
 

@@ -34,6 +34,10 @@ impl Count {
         Self { queue, link, state: Mutex::default() }
     }
 
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
     /// Messages that wait there; those that were sent to consumers don't.
     pub async fn get(&self) -> Result<usize, Arc<str>> {
         // Callers that come at the same time share one question.

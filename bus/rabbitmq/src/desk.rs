@@ -100,6 +100,11 @@ impl Desk {
         self.state.lock().slots.is_stalled()
     }
 
+    /// Nothing of the current window is here.
+    pub fn is_idle(&self) -> bool {
+        self.state.lock().slots.is_idle()
+    }
+
     /// Clears what nobody took up; no window is open after it.
     pub fn clear(&self) -> Vec<Message> {
         let mut state = self.state.lock();

@@ -97,7 +97,7 @@ struct Inner {
 struct Lane {
     jobs: Arc<JobQueue>,
     sender: JobSender,
-    count: Count,
+    count: Arc<Count>,
 }
 
 impl RabbitBus {
@@ -129,7 +129,8 @@ impl RabbitBus {
             let sender = JobSender { publisher, process: process.clone(), hint_limit: options.hint_limit };
             let jobs = Arc::new(JobQueue::new(queue, options.backlog));
             tasks.spawn(spill::run(jobs.clone(), sender.clone(), users.clone()));
-            Lane { jobs, sender, count: Count::new(topology.jobs_queue(queue), consuming.clone()) }
+            let count = Arc::new(Count::new(topology.jobs_queue(queue), consuming.clone()));
+            Lane { jobs, sender, count }
         });
         let probe = publisher(String::new(), &topology.probe(), "probe");
         let (settler, settling) = Settler::new();
@@ -288,7 +289,7 @@ impl Bus for RabbitBus {
 
     async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Box<dyn Consumer>, BusError> {
         let inner = &*self.0;
-        let jobs = self.lane(queue).jobs.clone();
+        let (jobs, count) = (self.lane(queue).jobs.clone(), self.lane(queue).count.clone());
         // What a consumer before this one gave back comes first, if it doesn't take long.
         let before = async {
             jobs.settled().await;
@@ -298,8 +299,7 @@ impl Bus for RabbitBus {
         let desk = Arc::new(Desk::new(jobs.clone(), inner.settler.clone(), prefetch));
         jobs.join(&desk)?;
         let feeding = inner.users.child_token();
-        let name = inner.topology.jobs_queue(queue);
-        inner.tasks.spawn(consume::feed(desk.clone(), name, inner.consuming.clone(), feeding.clone()));
+        inner.tasks.spawn(consume::feed(desk.clone(), count, inner.consuming.clone(), feeding.clone()));
         Ok(Box::new(RabbitConsumer::new(desk, feeding)))
     }
 

@@ -92,6 +92,11 @@ impl Slots {
         self.buffered > 0 && self.free() == 0
     }
 
+    /// A window is open and nothing of it is out.
+    pub const fn is_idle(&self) -> bool {
+        self.window > 0 && self.out == 0
+    }
+
     /// The window to open instead of the current one, if that is worth it. `stalled`: for too long already.
     pub fn better_window(&self, stalled: bool) -> Option<usize> {
         if stalled && self.is_stalled() {

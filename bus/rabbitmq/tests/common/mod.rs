@@ -17,6 +17,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the bus logs, for `RUST_LOG`.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
+
 pub fn id(n: u64) -> Id {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&n.to_be_bytes());
