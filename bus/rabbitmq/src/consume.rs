@@ -195,8 +195,8 @@ async fn pump(
     }
 }
 
-/// Notices that the broker has forgotten a consumer. When the broker that leads a quorum queue dies, messages that it
-/// had assigned to a consumer may never be sent, and they use up the consumer's window (seen with RabbitMQ 3.10).
+/// Notices that the broker has forgotten a consumer: jobs wait, the window is open and empty, and nothing comes. A
+/// guard against brokers that lose track of a consumer when the queue's leader changes.
 struct Watch {
     since: Instant,
     suspicions: u32,

@@ -25,7 +25,8 @@ pub(crate) struct Count {
 
 #[derive(Debug, Default)]
 struct State {
-    known: Option<(Instant, usize)>,
+    /// The last answer, or why there was none.
+    known: Option<(Instant, Result<usize, Arc<str>>)>,
     channel: Option<(u64, Channel)>,
 }
 
@@ -42,11 +43,17 @@ impl Count {
     pub async fn get(&self) -> Result<usize, Arc<str>> {
         // Callers that come at the same time share one question.
         let mut state = self.state.lock().await;
-        if let Some((at, count)) = state.known
+        if let Some((at, answer)) = &state.known
             && at.elapsed() < FRESH
         {
-            return Ok(count);
+            return answer.clone();
         }
+        let answer = self.ask(&mut state).await;
+        state.known = Some((Instant::now(), answer.clone()));
+        answer
+    }
+
+    async fn ask(&self, state: &mut State) -> Result<usize, Arc<str>> {
         let live = self.link.now()?;
         let asking = async {
             let channel = match state.channel.take() {
@@ -59,10 +66,8 @@ impl Count {
         };
         match timeout(LIMIT, asking).await {
             Ok(Ok((channel, count))) => {
-                let count = usize::try_from(count).unwrap_or(usize::MAX);
                 state.channel = Some((live.number, channel));
-                state.known = Some((Instant::now(), count));
-                Ok(count)
+                Ok(usize::try_from(count).unwrap_or(usize::MAX))
             }
             Ok(Err(error)) => {
                 live.redeclare();

@@ -95,9 +95,19 @@ struct Inner {
 
 /// One queue's parts.
 struct Lane {
+    /// Jobs that may wait in the broker's queue.
+    limit: usize,
     jobs: Arc<JobQueue>,
     sender: JobSender,
     count: Arc<Count>,
+}
+
+impl Lane {
+    /// Whether the broker refuses because the queue is full, and not because its leader is being elected.
+    async fn is_full(&self) -> bool {
+        // Counts lag behind a little.
+        self.count.get().await.is_ok_and(|waiting| waiting + waiting / 10 >= self.limit)
+    }
 }
 
 impl RabbitBus {
@@ -130,7 +140,7 @@ impl RabbitBus {
             let jobs = Arc::new(JobQueue::new(queue, options.backlog));
             tasks.spawn(spill::run(jobs.clone(), sender.clone(), users.clone()));
             let count = Arc::new(Count::new(topology.jobs_queue(queue), consuming.clone()));
-            Lane { jobs, sender, count }
+            Lane { limit: options.max_queue_length as usize, jobs, sender, count }
         });
         let probe = publisher(String::new(), &topology.probe(), "probe");
         let (settler, settling) = Settler::new();
@@ -282,7 +292,7 @@ impl Bus for RabbitBus {
         };
         match lane.sender.send(&job).await {
             Ok(()) => Ok(()),
-            Err(PublishError::Refused) => Err(BusError::Full(queue.as_str())),
+            Err(PublishError::Refused) if lane.is_full().await => Err(BusError::Full(queue.as_str())),
             Err(error) => lane.jobs.keep(job, &error.to_string()),
         }
     }

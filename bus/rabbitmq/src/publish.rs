@@ -16,6 +16,9 @@ use crate::link::{Link, Live};
 /// Messages that may wait for their confirm; more than that wait to be sent.
 const MAX_UNCONFIRMED: usize = 1_024;
 const QUEUED: usize = 4_096;
+/// A channel on which the broker refused everything for this long is replaced. One that was opened while the queue had
+/// no leader goes on asking the dead one and refuses for ever (RabbitMQ 3.10).
+const REFUSING: Duration = Duration::from_millis(300);
 /// After a channel failed, and between looks at a blocked connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -124,13 +127,19 @@ async fn serve(
     // In order of sending: should the broker return a message, then the library may hand it to the confirm of an
     // earlier one; taking them in order keeps later ones from being believed.
     let mut unconfirmed = FuturesOrdered::new();
+    let mut refusing: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
             () = &mut lost => return Ok(false),
             Some((reply, confirmed)) = unconfirmed.next(), if !unconfirmed.is_empty() => {
                 let result = judge(confirmed, live, to.label);
-                let ends = matches!(result, Err(PublishError::Unroutable | PublishError::Failed(_)));
+                refusing = match result {
+                    Err(PublishError::Refused) => Some(refusing.unwrap_or_else(Instant::now)),
+                    _ => None,
+                };
+                let ends = matches!(result, Err(PublishError::Unroutable | PublishError::Failed(_)))
+                    || refusing.is_some_and(|since| since.elapsed() >= REFUSING);
                 // Whoever asked may have stopped waiting.
                 let _ = oneshot::Sender::send(reply, result);
                 if ends {
