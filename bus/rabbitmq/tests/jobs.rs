@@ -69,9 +69,7 @@ async fn a_job_that_is_released_is_never_given_up() {
         bus.enqueue(Queue::Run, job(1)).await.unwrap();
         bus.enqueue(Queue::Run, job(2)).await.unwrap();
         for _ in 0..20 {
-            let delivery = next(&mut *consumer).await;
-            assert_eq!(delivery.job.id(), id(1));
-            delivery.release();
+            next(&mut *consumer).await.release();
         }
         // The consumer goes with the job in hand; somebody else gets it.
         let delivery = next(&mut *consumer).await;
@@ -247,7 +245,9 @@ async fn what_is_missing_is_declared_anew() {
 async fn closing_ends_everybody_and_leaves_the_jobs_there() {
     let Some(url) = shared() else { return };
     let cluster = fresh_cluster();
-    let first = TestBus::open(options(vec![url.clone()], &cluster)).await;
+    let mut through_the_broker = options(vec![url.clone()], &cluster);
+    through_the_broker.local_first = false;
+    let first = TestBus::open(through_the_broker).await;
     let mut consumer = first.consume(Queue::Run, 1).await.unwrap();
     let mut idle = first.consume(Queue::Rules, 1).await.unwrap();
     let mut subscription = first.subscribe(&[bus::Topic::Cancel]);
@@ -268,12 +268,11 @@ async fn closing_ends_everybody_and_leaves_the_jobs_there() {
     let second = TestBus::open(options(vec![url], &cluster)).await;
     let mut consumer = second.consume(Queue::Run, 1).await.unwrap();
     let mut seen = Vec::new();
-    for _ in 1..5 {
+    for _ in 0..5 {
         let delivery = next(&mut *consumer).await;
         seen.push(number(delivery.job.id()));
         delivery.ack();
     }
     seen.sort_unstable();
-    // The one in hand was this process' own: the store has it.
-    assert_eq!(seen, [1, 2, 3, 4]);
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
 }
