@@ -456,6 +456,34 @@ async fn changed_policies_take_effect() {
     assert!(seen.lock().most["p.noop"] > 2);
 }
 
+/// What runs since before a policy was made counts under it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_already_counts() {
+    let cluster = Cluster::new("what_runs_already_counts").await;
+    let bench = &cluster.nodes[0];
+    let (_runner, seen) = run_actions(&bench.services, 16, Duration::from_millis(600));
+    let mut first = Vec::new();
+    for _ in 0..4 {
+        first.push(bench.request("p.noop", json!({})).await.id);
+    }
+    eventually("four run", || async { (bench.count(Status::Running).await == 4).then_some(()) }).await;
+    bench.add_policy("three", "p.noop", "action.concurrency", json!({"threshold": 3, "action": "delay"})).await;
+    for _ in 0..6 {
+        bench.request("p.noop", json!({})).await;
+    }
+    eventually("all succeed", || async { (bench.count(Status::Succeeded).await == 10).then_some(()) }).await;
+    let all = history(&cluster.bench, "p.noop").await;
+    assert_eq!(seen.lock().most["p.noop"], 4);
+    let began = |id: &Id| all.iter().find(|e| e.id == *id).unwrap().end_timestamp.unwrap();
+    let first_end = first.iter().map(began).min().unwrap();
+    for execution in all.iter().filter(|execution| !first.contains(&execution.id)) {
+        let (running, ..) = intervals(execution);
+        assert!(running.unwrap() > first_end, "one began beside four, threshold 3");
+    }
+    let key = policy_key(bench, "three").await;
+    cluster.nothing_is_held(&[key]).await;
+}
+
 /// What a broken writer left behind is taken back, and a ghost in the coordinator holds nobody up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recovery_takes_back_what_was_left_behind() {

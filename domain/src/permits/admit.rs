@@ -1,9 +1,10 @@
 //! Letting an execution go on, or wait.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use model::{Execution, HeldPermit, Id, Permit, Status, Timestamp, Versioned};
-use store::{Batch, StoreError, StoreExt};
+use store::{Batch, Query, StoreError, StoreExt};
 
 use crate::executions::run::{advance, changed};
 use crate::{DomainError, Services};
@@ -70,6 +71,39 @@ pub async fn admit(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Slots that [`adopt`] tries before it leaves an execution uncounted.
+const TRIES: usize = 20;
+
+/// Gives an execution that runs already, since before its policies were made, the lowest free slot of each key, be it
+/// above the threshold: it counts from now on. True if it has them now.
+pub async fn adopt(services: &Services, id: Id, keys: &[String]) -> Result<bool, DomainError> {
+    for _ in 0..TRIES {
+        let Some(mut current) = services.store.read::<Execution>(id).await? else { return Ok(false) };
+        if !matches!(current.status, Status::Scheduled | Status::Running) || !current.permits.is_empty() {
+            return Ok(false);
+        }
+        for key in keys {
+            let slots = services.store.search::<Permit>(&Query::eq("key", key.as_str())).await?;
+            let taken: HashSet<u32> = slots.iter().map(|permit| permit.slot).collect();
+            let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or(u32::MAX);
+            current.doc.permits.push(HeldPermit { key: key.clone(), slot, token: 0 });
+        }
+        let now = services.now();
+        let mut batch = Batch::new();
+        batch.update(&current);
+        for held in &current.permits {
+            batch.insert(&Permit::new(held, id, now));
+        }
+        match services.store.commit(batch).await {
+            Ok(_) => return Ok(true),
+            Err(error) if error.is_stale() => {}
+            Err(StoreError::Duplicate { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
 }
 
 /// The keys that the store's refusal is about; all, if it doesn't say.

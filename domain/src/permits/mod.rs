@@ -14,7 +14,7 @@ use coordinator::CoordinatorError;
 
 use crate::DomainError;
 
-pub use admit::{Admission, admit, wait_for};
+pub use admit::{Admission, admit, adopt, wait_for};
 pub use reconcile::{Reconciled, reconcile};
 pub use releases::Releases;
 

@@ -7,10 +7,11 @@ use bus::Event;
 use coordinator::{Ask, Heard};
 use domain::DomainError;
 use domain::executions::update;
-use domain::permits::{Admission, Reconciled, admit, reconcile, wait_for};
+use domain::permits::{Admission, Reconciled, admit, adopt, reconcile, wait_for};
 use model::{Execution, HeldPermit, Id, Policy, Resource, Status};
 use store::{Cond, Query, StoreExt};
 
+use super::limits;
 use super::seek::{Admitted, Effect, Found, Limit};
 use super::work::{Done, Stored, Work, is_open};
 use crate::permits::mend_all;
@@ -86,6 +87,30 @@ impl Work {
             self.fresh.insert(id, execution);
         }
         self.act();
+    }
+
+    /// Executions that run since before their policies were made count from now on. Looked for once, and again when
+    /// policies change.
+    pub(super) async fn count(&mut self, action: &str, policies: &[Arc<Policy>]) -> Result<(), DomainError> {
+        if self.counted.contains(action) {
+            return Ok(());
+        }
+        let busy = Cond::In("status", vec![Status::Scheduled.into(), Status::Running.into()]);
+        let query = Query::eq("action", action).and(busy).limit(self.settings.max_waiting as u64);
+        for execution in self.services.store.search::<Execution>(&query).await? {
+            if !execution.permits.is_empty() {
+                continue;
+            }
+            let limits = limits::of(policies.iter().map(AsRef::as_ref), &execution);
+            let keys: Vec<String> = limits.iter().map(|limit| limit.key.clone()).collect();
+            if adopt(&self.services, execution.id, &keys).await? {
+                for limit in limits {
+                    self.seekers.mend(limit.key, limit.threshold);
+                }
+            }
+        }
+        self.counted.insert(action.to_owned());
+        Ok(())
     }
 
     /// Does what the seekers want done.
@@ -298,6 +323,7 @@ impl Work {
     /// Policies changed, here or on another node: those that wait may not have to any more.
     pub(super) async fn policies_changed(&mut self) {
         self.services.catalog.forget::<Policy>();
+        self.counted.clear();
         let waiting = self.seekers.ids();
         self.handle_stored(&waiting).await;
         // Those of nodes that are gone.
@@ -307,6 +333,7 @@ impl Work {
     /// Events were lost: asks the store about all.
     pub(super) async fn events_lost(&mut self) {
         self.services.catalog.forget::<Policy>();
+        self.counted.clear();
         let waiting = self.seekers.ids();
         self.handle_stored(&waiting).await;
     }

@@ -1,6 +1,6 @@
 //! The scheduler's state and what it does with each thing it hears.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +91,8 @@ pub(super) struct Work {
     pub(super) pace: Pace,
     /// The coordinator's, to which the store's permits were compared.
     pub(super) generation: Option<u64>,
+    /// Actions of which it is known that all that run have permits.
+    pub(super) counted: HashSet<String>,
     pub(super) refill: Refill,
     pub(super) tasks: JoinSet<Done>,
     pub(super) grants: Option<Box<dyn Grants>>,
@@ -111,6 +113,7 @@ impl Work {
             orphans: Orphans::default(),
             pace: Pace::default(),
             generation: None,
+            counted: HashSet::new(),
             refill,
             tasks: JoinSet::new(),
             grants: Some(services.coordinator.grants()),
@@ -159,6 +162,9 @@ impl Work {
         if limits.is_empty() && execution.waits_for.is_empty() && !self.seekers.knows(execution.id) {
             self.pass_on(execution).await;
         } else {
+            if !limits.is_empty() {
+                self.count(&execution.action, &policies).await?;
+            }
             self.seek(execution, limits);
         }
         Ok(())
