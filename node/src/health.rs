@@ -59,17 +59,11 @@ impl NodeReady {
     }
 
     /// What the API can't do without.
-    async fn servers(&self) -> [(&'static str, State); 3] {
+    async fn servers(&self) -> [(&'static str, State); 2] {
         let store = look(async { self.services.store.check().await.map_err(|error| error.to_string()) });
         let bus = look(async { self.services.bus.check().await.map_err(|error| error.to_string()) });
-        let workflow = look(async {
-            match &self.workflow {
-                Some(workflow) => workflow.check().await.map_err(|error| error.to_string()),
-                None => Ok(()),
-            }
-        });
-        let (store, bus, workflow) = tokio::join!(store, bus, workflow);
-        [("store", store), ("bus", bus), ("workflow", workflow)]
+        let (store, bus) = tokio::join!(store, bus);
+        [("store", store), ("bus", bus)]
     }
 
     /// Looks at the servers again and again: requests needn't wait for one that is known to be away.
@@ -77,7 +71,7 @@ impl NodeReady {
     /// A server that says it can't is away at once; one that is late only when it is late twice, for a busy machine
     /// is slow as well.
     pub async fn watch(self: Arc<Self>, cancel: CancellationToken) {
-        let mut late_before = [false; 3];
+        let mut late_before = [false; 2];
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -129,8 +123,16 @@ fn line(name: &str, state: State) -> Dependency {
 impl Readiness for NodeReady {
     async fn check(&self) -> Vec<Dependency> {
         let coordinator = async { self.services.coordinator.check().await.map_err(|error| error.to_string()) };
-        let (servers, coordinator) = tokio::join!(self.servers(), look(coordinator));
+        // Without it workflows wait and everything else goes on.
+        let workflow = async {
+            match &self.workflow {
+                Some(workflow) => workflow.check().await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        };
+        let (servers, workflow, coordinator) = tokio::join!(self.servers(), look(workflow), look(coordinator));
         let mut lines: Vec<Dependency> = servers.into_iter().map(|(name, state)| line(name, state)).collect();
+        lines.push(line("workflow", workflow));
         lines.push(line("coordinator", coordinator));
         lines.push(line("raft", self.membership.check().map_or_else(State::Failed, |()| State::Ok)));
         if let Some(stats) = self.timers.get() {
