@@ -114,21 +114,25 @@ async fn a_start_raises_the_fence_before_the_process_runs() {
     assert!(bed.payloads("p.event").await.is_empty());
 }
 
+/// It runs, its lease is not renewed, it ends.
+async fn lapse(bed: &Bed) {
+    bed.own("p.Stubborn", 3, LONG);
+    let pid = bed.running("p.Stubborn").await.pid.unwrap();
+    let left = Duration::from_millis(400);
+    bed.own("p.Stubborn", 3, left);
+    tokio::time::sleep(left).await;
+    bed.gone(pid).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_lapsed_may_come_back_and_is_released_when_it_does_not() {
     let Some(bed) = stubborn(|_| {}).await else { return };
-    bed.own("p.Stubborn", 3, Duration::from_millis(1200));
-    let pid = bed.running("p.Stubborn").await.pid.unwrap();
-    bed.gone(pid).await;
+    lapse(&bed).await;
     // The group takes it out of the watch when it is over.
-    tokio::time::sleep(Duration::from_millis(150)).await;
     bed.disown("p.Stubborn");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(bed.released.lock().is_empty(), "it may come back");
-    bed.own("p.Stubborn", 3, Duration::from_millis(1200));
-    let pid = bed.running("p.Stubborn").await.pid.unwrap();
-    bed.gone(pid).await;
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    lapse(&bed).await;
     bed.disown("p.Stubborn");
     bed.until("released", async || (!bed.released.lock().is_empty()).then_some(())).await;
     // The group has not heard of it yet: another process might begin elsewhere at any moment.
