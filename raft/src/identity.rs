@@ -49,6 +49,11 @@ impl Identity {
         hex(self.node_id)
     }
 
+    /// Whether the directory has an identity.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(FILE).symlink_metadata().is_ok()
+    }
+
     /// Reads the directory's identity, or gives it a new one: of the expected cluster, else of `usual`, else of a new
     /// one. Blocks.
     pub fn load_or_create(dir: &Path, expected_cluster: Option<&str>, usual: Option<&str>) -> Result<Self, RaftError> {

@@ -9,6 +9,12 @@
 //!   storage failure.
 //! * [`coordinator`]: the coordination port (permits) over the group.
 //! * [`identity`]: which node of which cluster a data directory belongs to.
+//! * `network`: gRPC over mutual TLS between nodes. `join`: how nodes found a group, or find and join one.
+//! * [`pki`]: the cluster's own authority, node certificates, join tokens. [`admin`]: what operators ask of a node.
+//!
+//! A cluster ([`ClusterOptions`]): `squall cluster init-ca` is [`pki::init_ca`], `cert` is [`pki::issue`], `token` is
+//! [`pki::mint_token`]; `status`, `remove` and `transfer` are [`admin::status`], [`admin::remove`] and
+//! [`admin::transfer`]. Any node may be asked anything: what only the leader can do is sent to it.
 //!
 //! How a right is held: a node registers a **session** (a log entry; its epoch is higher than any before). The state
 //! machine gives duties and sensors to sessions. The node renews by asking the leader, which confirms its leadership and

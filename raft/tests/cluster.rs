@@ -258,3 +258,27 @@ async fn a_node_that_lags_far_behind_gets_a_snapshot() {
     }
     stop(&groups).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_box_gets_company() {
+    let cluster = Cluster::new(3);
+    let alone = Options { cluster: None, ..cluster.options(0) };
+    let group = Group::open(alone).await.unwrap();
+    group.wait_ready(SOON).await.unwrap();
+    group.advance_content(None, "from before").await.unwrap();
+    let id = group.cluster_id().to_owned();
+    group.shutdown().await;
+    let mut groups = vec![cluster.start(0).await];
+    groups[0].wait_ready(SOON).await.unwrap();
+    for node in 1..3 {
+        groups.push(cluster.start(node).await);
+    }
+    for group in &groups {
+        group.wait_ready(SOON).await.unwrap();
+        assert_eq!(group.cluster_id(), id);
+        status(group, "three voters", |status| status.voters.len() == 3).await;
+    }
+    assert_eq!(groups[2].content_revision().unwrap().hash, "from before");
+    settled(&groups).await;
+    stop(&groups).await;
+}

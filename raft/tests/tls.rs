@@ -67,7 +67,7 @@ async fn replaced_certificates_are_used_without_a_restart() {
     let cluster = Cluster::new(3);
     let groups = cluster.start_all().await;
     // A new authority beside the old one, then certificates of the new one: nobody restarts.
-    let second = cluster.dir.path().join("ca2");
+    let second = cluster.root.join("ca2");
     pki::init_ca(&second, "test").unwrap();
     let both = std::fs::read_to_string(cluster.ca().join("ca.pem")).unwrap()
         + &std::fs::read_to_string(second.join("ca.pem")).unwrap();

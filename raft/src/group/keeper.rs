@@ -131,6 +131,9 @@ impl Keeper {
     async fn removed(&mut self) {
         self.epoch = None;
         self.inner.set_removed();
+        if let Ok(core) = self.inner.live_core() {
+            core.raft.runtime_config().elect(false);
+        }
         let text = RaftError::Removed.to_string();
         if self.inner.trouble.lock().replace(text.clone()).as_ref() != Some(&text) {
             tracing::error!("{text}");

@@ -246,6 +246,9 @@ impl Group {
     }
 }
 
+/// A file in the data directory of a node that was removed.
+const REMOVED: &str = "removed";
+
 struct Opened {
     inner: Arc<Inner>,
     server: Option<Server>,
@@ -267,7 +270,12 @@ async fn open(options: Options) -> Result<Opened, RaftError> {
         return Err(RaftError::Certificate { path: cluster.tls.cert.clone(), reason });
     }
     let (dir, expected) = (options.data_dir.clone(), options.cluster_id.clone());
-    let usual = tls.as_ref().and_then(|tls| tls.authority());
+    let usual = match (&tls, &options.cluster) {
+        (Some(tls), Some(cluster)) if expected.is_none() && !Identity::exists(&dir) => {
+            join::cluster_to_join(cluster, &options.node_name, tls.clone()).await.or_else(|| tls.authority())
+        }
+        _ => None,
+    };
     let identity = blocking(move || Identity::load_or_create(&dir, expected.as_deref(), usual.as_deref())).await?;
     let mut server = None;
     let mut cluster = None;
@@ -281,6 +289,9 @@ async fn open(options: Options) -> Result<Opened, RaftError> {
             joining: join::Joining::default(),
             changing: tokio::sync::Mutex::default(),
         });
+    }
+    if let Some(cluster) = cluster.as_ref().filter(|_| options.data_dir.join(REMOVED).exists()) {
+        cluster.joining.set_removed();
     }
     let told = Told::default();
     let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
@@ -345,9 +356,15 @@ impl Inner {
 
     /// Takes all rights back for good.
     pub(crate) fn set_removed(&self) {
-        if let Some(cluster) = &self.cluster {
+        if let Some(cluster) = &self.cluster
+            && !cluster.joining.is_removed()
+        {
             // First, so that no later renewal shows anything.
             cluster.joining.set_removed();
+            // For later starts; without it they ask again.
+            if let Err(error) = std::fs::write(self.options.data_dir.join(REMOVED), b"") {
+                tracing::warn!(%error, "the removal can't be noted");
+            }
         }
         self.show_nothing();
         self.told.changed.send_modify(|count| *count = count.wrapping_add(1));

@@ -13,6 +13,7 @@ pub mod enroll;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -25,7 +26,9 @@ use crate::error::RaftError;
 use crate::group::core::Core;
 use crate::group::{Cluster, Inner};
 use crate::network::peers::{CallError, Peers, answer};
+use crate::network::tls::Tls;
 use crate::network::wire::{Agree, Agreed, Contact, Hello, Introduction, Joined};
+use crate::options::ClusterOptions;
 use crate::state::NodeId;
 use crate::types::{Peer, Reads};
 
@@ -47,17 +50,19 @@ pub struct Joining {
     agreed: Mutex<Option<(NodeId, Instant)>>,
     /// The members as the membership had them last.
     known: Mutex<BTreeMap<NodeId, Contact>>,
+    /// This node has been a member: if nobody knows it now, it was removed.
+    was_member: AtomicBool,
     /// The leader said that this node was removed.
-    removed: std::sync::atomic::AtomicBool,
+    removed: AtomicBool,
 }
 
 impl Joining {
     pub fn is_removed(&self) -> bool {
-        self.removed.load(std::sync::atomic::Ordering::Acquire)
+        self.removed.load(Ordering::Acquire)
     }
 
     pub fn set_removed(&self) {
-        self.removed.store(true, std::sync::atomic::Ordering::Release);
+        self.removed.store(true, Ordering::Release);
     }
 
     /// Learns addresses from the membership where it has changed; a node's own word may be newer than the rest.
@@ -150,9 +155,17 @@ pub async fn agree(inner: &Inner, founder: NodeId, agree: &Agree) -> Agreed {
 pub async fn run(inner: Arc<Inner>) {
     let Some(cluster) = &inner.cluster else { return };
     let mut said: Option<Instant> = None;
+    if let Ok(core) = inner.live_core()
+        && matches!(core.raft.is_initialized().await, Ok(true))
+    {
+        cluster.joining.was_member.store(true, Ordering::Release);
+    }
     loop {
         let round = async {
             let core = inner.live_core()?;
+            if core.was_member(inner.identity.node_id) {
+                cluster.joining.was_member.store(true, Ordering::Release);
+            }
             let initialized = core.raft.is_initialized().await.map_err(|error| crate::group::core::fatal(&error))?;
             if initialized && core.member(inner.identity.node_id).is_some() {
                 settled(&inner, cluster, &core).await.map(|()| SETTLED)
@@ -180,9 +193,11 @@ pub async fn run(inner: Arc<Inner>) {
 
 /// One round of a node that belongs to no group yet.
 async fn search(inner: &Inner, cluster: &Cluster, core: &Core) -> Result<(), RaftError> {
-    // Known as a member once, and now by nobody: see `members::join`.
-    let known = core.was_member(inner.identity.node_id);
-    let me = introduction(inner, cluster, known);
+    if cluster.joining.is_removed() {
+        return Ok(());
+    }
+    // Once a member, and now unknown: see `members::join`.
+    let me = introduction(inner, cluster, cluster.joining.was_member.load(Ordering::Acquire));
     let heard = say_hello(cluster, core, &me).await;
     match decide(&me, &heard) {
         Step::Wait => Ok(()),
@@ -193,7 +208,7 @@ async fn search(inner: &Inner, cluster: &Cluster, core: &Core) -> Result<(), Raf
 
 /// One round of a member: is what the group knows of it still true?
 async fn settled(inner: &Inner, cluster: &Cluster, core: &Core) -> Result<(), RaftError> {
-    let me = introduction(inner, cluster, core.was_member(inner.identity.node_id));
+    let me = introduction(inner, cluster, cluster.joining.was_member.load(Ordering::Acquire));
     cluster.joining.follow(core.members(), &cluster.peers);
     let Some(leader) = core.leader_contact() else {
         let heard = say_hello(cluster, core, &me).await;
@@ -234,6 +249,29 @@ async fn say_hello(cluster: &Cluster, core: &Core, me: &Introduction) -> Vec<Hel
         }
     }
     heard
+}
+
+/// The cluster that a node which has no identity yet is about to join, if a seed belongs to one. It may have another
+/// name than its authority: a single box that was given company keeps its own.
+pub async fn cluster_to_join(options: &ClusterOptions, name: &str, tls: Arc<Tls>) -> Option<String> {
+    let peers = &Peers::new(0, tls.name(), String::new(), tls, tokio::runtime::Handle::current());
+    let me = &Introduction {
+        id: 0,
+        name: name.to_owned(),
+        address: options.advertise.clone(),
+        cluster: String::new(),
+        voter: options.voter,
+        expect: options.bootstrap_expect,
+        initialized: false,
+        reads: Reads::ours(),
+    };
+    let seeds = options.peers.iter().filter(|seed| **seed != options.advertise);
+    let calls = seeds.map(|seed| async move {
+        let mut client = peers.client_at(seed)?;
+        answer::<Hello>(client.hello(peers.request(0, me)?), CALL).await
+    });
+    let mut heard = join_all(calls).await.into_iter().filter_map(Result::ok);
+    heard.find(|hello| hello.me.initialized).map(|hello| hello.me.cluster)
 }
 
 async fn ask_to_join(

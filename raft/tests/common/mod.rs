@@ -25,19 +25,26 @@ pub fn port() -> u16 {
 
 /// The directory of a cluster: `ca/` and a directory per node.
 pub struct Cluster {
-    pub dir: tempfile::TempDir,
+    pub root: PathBuf,
     pub ports: Vec<u16>,
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Cluster {
     pub fn new(nodes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         pki::init_ca(&dir.path().join("ca"), "test").unwrap();
-        let cluster = Self { dir, ports: (0..nodes).map(|_| port()).collect() };
+        let ports = (0..nodes).map(|_| port()).collect();
+        let cluster = Self { root: dir.path().to_owned(), ports, _dir: Some(dir) };
         for node in 0..nodes {
             cluster.issue(node);
         }
         cluster
+    }
+
+    /// One that another process made.
+    pub fn existing(root: PathBuf, ports: Vec<u16>) -> Self {
+        Self { root, ports, _dir: None }
     }
 
     pub fn name(node: usize) -> String {
@@ -45,11 +52,11 @@ impl Cluster {
     }
 
     pub fn path(&self, node: usize) -> PathBuf {
-        self.dir.path().join(Self::name(node))
+        self.root.join(Self::name(node))
     }
 
     pub fn ca(&self) -> PathBuf {
-        self.dir.path().join("ca")
+        self.root.join("ca")
     }
 
     pub fn issue(&self, node: usize) {
@@ -119,7 +126,7 @@ impl Cluster {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
         let certificate = params.signed_by(&key, &issuer).unwrap();
-        let dir = self.dir.path().join("expired");
+        let dir = self.root.join("expired");
         std::fs::create_dir_all(&dir).unwrap();
         let (cert, key_file) = (dir.join("old.pem"), dir.join("old.key"));
         std::fs::write(&cert, certificate.pem()).unwrap();
