@@ -86,7 +86,7 @@ pub fn is_over(state: &State, me: NodeId, epoch: u64) -> bool {
 impl Keeper {
     /// Does what is due, or waits for the next thing.
     async fn step(&mut self) -> Result<(), RaftError> {
-        let mut changed = self.inner.told.changed.subscribe();
+        let mut changed = self.inner.told.rights.subscribe();
         changed.borrow_and_update();
         if self.inner.is_removed() {
             return Err(RaftError::Removed);
@@ -259,10 +259,10 @@ impl Keeper {
             self.inner.given_up.lock().duty(duty, epoch);
         }
         if self.inner.duties[slot(duty)].borrow().is_some_and(|lease| lease.epoch == epoch) {
-            self.inner.told.changed.send_modify(|count| *count = count.wrapping_add(1));
+            self.inner.told.tell_all();
             return Ok(true);
         }
-        let mut changed = self.inner.told.changed.subscribe();
+        let mut changed = self.inner.told.rights.subscribe();
         core.propose(command, self.moment()).await?;
         // This node's copy of the state may hear of it later than the answer comes.
         let heard = async {
@@ -310,7 +310,7 @@ impl Keeper {
         match self.inner.start_core().await {
             Ok(core) => {
                 *self.inner.core.write() = Some(Arc::new(core));
-                self.inner.told.changed.send_modify(|count| *count = count.wrapping_add(1));
+                self.inner.told.tell_all();
             }
             Err(error) => *self.inner.trouble.lock() = Some(error.to_string()),
         }

@@ -180,7 +180,7 @@ impl Inner {
 
 /// Keeps the published leases true.
 pub async fn publish(inner: Arc<Inner>) {
-    let mut changed = inner.told.changed.subscribe();
+    let mut changed = inner.told.rights.subscribe();
     let mut renewals = inner.renewed.subscribe();
     loop {
         changed.borrow_and_update();

@@ -9,10 +9,10 @@ use crate::error::RaftError;
 use crate::state::{Command, NodeId, State};
 
 /// Longest pause between looks; a new leader begins to count at the first look.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(200);
 
 pub async fn run(inner: Arc<Inner>) {
-    let mut changed = inner.told.changed.subscribe();
+    let mut changed = inner.told.rights.subscribe();
     loop {
         let core = inner.core.read().clone();
         let next = match core {

@@ -34,6 +34,13 @@ impl Group {
         }
     }
 
+    /// The sensors that are wanted now, as far as this node knows.
+    pub fn wanted_sensors(&self) -> BTreeSet<String> {
+        let core = self.inner.core.read().clone();
+        core.map(|core| core.reader.with(|applied| applied.state.wanted_sensors().cloned().collect()))
+            .unwrap_or_default()
+    }
+
     /// The sensors that this node is to run, and until when it may. One that shall run elsewhere, or nowhere,
     /// disappears: stop it and call [`release_sensor`](Self::release_sensor). Every renewal changes the value, as that
     /// of [`duty`](Self::duty).
@@ -51,6 +58,7 @@ impl Group {
     pub async fn release_sensor(&self, sensor: &str, epoch: u64) -> Result<(), RaftError> {
         let node = self.inner.identity.node_id;
         self.inner.given_up.lock().sensor(sensor, epoch);
+        self.inner.told.rights.send_modify(|count| *count = count.wrapping_add(1));
         let command = Command::ReleaseSensor { sensor: sensor.to_owned(), node, epoch };
         self.inner.propose(command).await.map(|_| ())
     }

@@ -209,6 +209,23 @@ impl Command {
         }
     }
 
+    /// Whether it may change who holds which duty or sensor, or what nodes do about it.
+    pub const fn is_about_rights(&self) -> bool {
+        !matches!(
+            self,
+            Self::AdvanceContent { .. }
+                | Self::SetContent { .. }
+                | Self::AcquirePermit { .. }
+                | Self::ReleasePermit { .. }
+                | Self::CancelPermit { .. }
+                | Self::AskPermit { .. }
+                | Self::GiveUpPermit { .. }
+                | Self::RestorePermits { .. }
+                | Self::InspectPermits { .. }
+                | Self::Agree { .. }
+        )
+    }
+
     /// The term whose leader decided this by its book of deadlines. In an entry of another term the decision is void:
     /// that term's leader may have accepted renewals since. (Version 1 didn't say it.)
     pub const fn decided_in(&self) -> Option<u64> {

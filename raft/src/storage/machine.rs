@@ -70,13 +70,29 @@ pub struct Machine {
 pub struct Told {
     /// Counts changes of the state.
     pub changed: watch::Sender<u64>,
+    /// Counts those that may concern sessions, duties and sensors: permits come and go a thousand times as often.
+    pub rights: watch::Sender<u64>,
     /// Permits that were granted to waiting requests.
     pub grants: coordinator::Feed,
 }
 
+impl Told {
+    /// Tells of a change of anything.
+    pub fn tell_all(&self) {
+        self.tell(true);
+    }
+
+    fn tell(&self, rights: bool) {
+        if rights {
+            self.rights.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
 impl Default for Told {
     fn default() -> Self {
-        Self { changed: watch::channel(0).0, grants: coordinator::Feed::default() }
+        Self { changed: watch::channel(0).0, rights: watch::channel(0).0, grants: coordinator::Feed::default() }
     }
 }
 
@@ -94,10 +110,6 @@ impl Machine {
 
     pub fn reader(&self) -> MachineReader {
         MachineReader(self.applied.clone())
-    }
-
-    fn notify(&self) {
-        self.told.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn report(&self, event: Event) {
@@ -161,7 +173,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
+        let mut rights = false;
         while let Some((entry, responder)) = entries.try_next().await? {
+            rights |= match &entry.payload {
+                EntryPayload::Normal(proposal) => proposal.command.is_about_rights(),
+                // A new leader, or other members.
+                EntryPayload::Blank | EntryPayload::Membership(_) => true,
+            };
             let response = {
                 let mut applied = self.applied.write();
                 applied.last = Some(entry.log_id);
@@ -187,7 +205,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 responder.send(response);
             }
         }
-        self.notify();
+        self.told.tell(rights);
         Ok(())
     }
 
@@ -208,7 +226,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.log.save_snapshot(&record(), snapshot).await?;
         *self.applied.write() = restored;
         self.told.grants.tell(Heard::Lost);
-        self.notify();
+        self.told.tell_all();
         Ok(())
     }
 
