@@ -367,7 +367,7 @@ impl Inner {
             }
         }
         self.show_nothing();
-        self.told.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.told.tell_all();
     }
 
     pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {

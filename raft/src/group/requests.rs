@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::{Lease, Session};
 use tokio::sync::watch;
 
-use super::{Group, timed_out, unexpected};
+use super::{Core, Group, timed_out, unexpected};
 use crate::error::RaftError;
-use crate::state::{Command, Refusal, Response, Secret};
+use crate::state::{Command, DutyState, Refusal, Response, Secret};
+
+/// How long [`Group::drain`] waits for its duties to be held elsewhere.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 impl Group {
     /// Sets which sensors (by reference) shall run somewhere; those that aren't among them stop. Any node may say it,
@@ -93,12 +96,26 @@ impl Group {
     /// This node hands over what it holds and is given nothing new; its session lives on. For a planned stop: call it
     /// first, go on with what is running, then [`shutdown`](Self::shutdown). Duties disappear from
     /// [`duty`](Self::duty) and are held elsewhere at once; sensors disappear from [`sensors`](Self::sensors) and must
-    /// be released. Where no other node could take over, this one keeps what it has. Can be repeated; ends with the
+    /// be released. Returns when the duties are elsewhere, at most a second later. Where no other node could take over, this one keeps what it has. Can be repeated; ends with the
     /// session.
     pub async fn drain(&self) -> Result<(), RaftError> {
         let epoch = self.inner.session.borrow().as_ref().map(|session| session.epoch).ok_or(RaftError::NoSession)?;
         let node = self.inner.identity.node_id;
-        self.inner.propose(Command::DrainSession { node, epoch }).await.map(|_| ())
+        let mut changed = self.inner.told.rights.subscribe();
+        self.inner.propose(Command::DrainSession { node, epoch }).await?;
+        let leaving = || {
+            let core = self.inner.core.read().clone();
+            let look = |core: Arc<Core>| {
+                core.reader.with(|applied| {
+                    let mine = |duty: &DutyState| duty.holder.is_some_and(|holder| holder.node == node);
+                    applied.state.duties.values().any(|duty| mine(duty) && duty.wanted_by.is_some())
+                })
+            };
+            core.is_some_and(look)
+        };
+        let left = async { while leaving() && changed.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(HAND_OVER, left).await;
+        Ok(())
     }
 
     /// Proposes a command.
