@@ -48,8 +48,7 @@ pub async fn run(lab: &mut Lab) -> Result<()> {
 
 /// Scheduled time → how much later its execution was requested, µs.
 async fn lateness(api: &Api, index: usize) -> Result<HashMap<i64, i64>> {
-    let path =
-        format!("/v1/executions?rule=tick{index}&limit=-1&include_attributes=start_timestamp,trigger_instance");
+    let path = format!("/v1/executions?rule=tick{index}&limit=-1&include_attributes=start_timestamp,trigger_instance");
     let found = api.get(&path).await?;
     let time =
         |value: &serde_json::Value| Timestamp::parse_lenient(value.as_str().unwrap_or_default()).map(Timestamp::micros);

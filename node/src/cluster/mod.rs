@@ -6,8 +6,8 @@
 
 mod client;
 pub mod door;
-mod shown;
 pub mod port;
+mod shown;
 mod text;
 
 use std::io::Write;
