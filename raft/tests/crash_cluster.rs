@@ -162,9 +162,9 @@ fn every_acknowledged_command_survives_kills_of_nodes_and_of_all() {
             drain(&nodes[victim], &mut acks);
             nodes[victim] = start(&cluster, victim);
         }
-        for node in 0..3 {
+        for (node, running) in nodes.iter_mut().enumerate() {
             let upto = acks.last_key_value().map_or(0, |(revision, _)| *revision);
-            let (newest, has) = dump(&mut nodes[node], upto, &mut acks);
+            let (newest, has) = dump(running, upto, &mut acks);
             assert!(newest >= upto, "round {round}: node {node} has {newest}, {upto} was acknowledged");
             for (revision, hash) in acks.range(newest.saturating_sub(180)..=newest) {
                 assert_eq!(has.get(revision), Some(hash), "round {round}: node {node}, revision {revision}");
