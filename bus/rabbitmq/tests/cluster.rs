@@ -1,5 +1,7 @@
 //! Three brokers that form a cluster; the one that leads a queue is killed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
+
 mod common;
 
 use std::collections::BTreeSet;

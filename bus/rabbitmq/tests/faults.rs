@@ -153,7 +153,7 @@ async fn a_broker_that_takes_no_messages() {
         next(&mut *consumer).await.ack();
     }
     drop(consumer);
-    let work = Work::start(one.clone(), &[one.clone()], Queue::Run);
+    let work = Work::start(one.clone(), std::slice::from_ref(&one), Queue::Run);
     println!("went on after {:?}", work.goes_on(Duration::from_secs(5)).await);
     broker.ctl(&["set_vm_memory_high_watermark", "0.8"]).unwrap();
     all_well([&one, &two], work).await;
