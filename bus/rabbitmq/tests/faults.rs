@@ -1,5 +1,6 @@
 //! A broker that stops, hangs, closes connections or takes no messages: work goes on or waits, and what was accepted is
 //! delivered. Each test starts a broker of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
 mod common;
 

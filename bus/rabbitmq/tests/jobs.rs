@@ -1,4 +1,5 @@
 //! Jobs through a real broker: what is refused, what is given up, who gets what.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
 mod common;
 
