@@ -468,6 +468,9 @@ async fn what_runs_already_counts() {
     }
     eventually("four run", || async { (bench.count(Status::Running).await == 4).then_some(()) }).await;
     bench.add_policy("three", "p.noop", "action.concurrency", json!({"threshold": 3, "action": "delay"})).await;
+    for node in &cluster.nodes {
+        node.services.catalog.forget::<Policy>();
+    }
     for _ in 0..6 {
         bench.request("p.noop", json!({})).await;
     }
