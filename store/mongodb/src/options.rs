@@ -11,6 +11,9 @@ use mongodb::options::{
 
 use crate::failure::OpenError;
 
+/// How connections name themselves to the server.
+pub(crate) const APP_NAME: &str = "squall";
+
 /// A secret that doesn't show in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(pub String);
@@ -75,7 +78,7 @@ impl MongoOptions {
             .await
             // The driver's text may quote the URI.
             .map_err(|error| OpenError::Uri(hide(&error.to_string(), &self.uri)))?;
-        client.app_name = Some("squall".to_owned());
+        client.app_name = Some(APP_NAME.to_owned());
         client.max_pool_size = Some(self.pool_size);
         client.connect_timeout = Some(Duration::from_secs(2));
         client.server_selection_timeout = Some(self.deadline.min(Duration::from_secs(3)));

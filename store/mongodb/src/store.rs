@@ -12,7 +12,7 @@ use rand::Rng;
 use store::{Applied, Batch, Document, Query, Store, StoreError};
 use tokio::time::Instant;
 
-use crate::commit::Committer;
+use crate::commit::{Committer, LastLook};
 use crate::documents::{document, object_id};
 use crate::failure::{Failure, OpenError, classify};
 use crate::options::{MongoOptions, majority};
@@ -30,6 +30,7 @@ pub(crate) struct Inner {
     pub(crate) database: Database,
     pub(crate) prefix: String,
     pub(crate) deadline: Duration,
+    pub(crate) last_look: LastLook,
     known: HashMap<&'static str, &'static Collection>,
 }
 
@@ -136,7 +137,8 @@ impl MongoStore {
             Err(_) => return Err(StoreError::Unavailable("no answer in time".to_owned()).into()),
         }
         let known = options.collections.iter().map(|collection| (collection.name, *collection)).collect();
-        let inner = Inner { client, database, prefix: options.prefix, deadline: options.deadline, known };
+        let (prefix, deadline) = (options.prefix, options.deadline);
+        let inner = Inner { client, database, prefix, deadline, last_look: LastLook::default(), known };
         let inner = std::sync::Arc::new(inner);
         blobs::remove_leftovers(&inner).await?;
         Ok(Self { committer: Committer::new(inner.clone()), inner })

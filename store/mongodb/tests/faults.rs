@@ -161,3 +161,44 @@ async fn prefixes_keep_clusters_apart() {
     let client = mongodb::Client::with_uri_str(&options.uri).await.unwrap();
     client.database(&options.database).drop().await.unwrap();
 }
+
+/// A node that stands still in the middle of a transaction doesn't hold the others up.
+#[tokio::test]
+async fn transactions_of_nodes_that_stand_still_are_ended() {
+    let Some(uri) = shared::address(shared::MONGODB) else { return };
+    let mut options = MongoOptions::new(&uri);
+    options.database = format!("squall_test_{:016x}", rand::random::<u64>());
+    options.collections = COLLECTIONS.to_vec();
+    let store = MongoStore::open(options.clone()).await.unwrap();
+    store.commit(batch([insert(id(1), "1", vec![]), insert(id(2), "1", vec![])])).await.unwrap();
+
+    let mut client = mongodb::options::ClientOptions::parse(&uri).await.unwrap();
+    client.app_name = Some("squall".to_owned());
+    let still = mongodb::Client::with_options(client).unwrap();
+    let database = still.database(&options.database);
+    let stored = database.collection::<mongodb::bson::Document>(&format!("squall.{}", DOCS.name));
+    for single in [true, false] {
+        let mut session = still.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        let touch = mongodb::bson::doc! {"$set": {"touched": true}};
+        stored.update_many(mongodb::bson::doc! {}, touch).session(&mut session).await.unwrap();
+        let begin = Instant::now();
+        let read = async |number| store.get(DOCS, id(number)).await.unwrap().unwrap();
+        let change = async |number| {
+            let rev = read(number).await.rev;
+            Write::Update { collection: DOCS, id: id(number), rev, body: "2".into(), keys: vec![] }
+        };
+        let mut writes = vec![change(1).await];
+        if !single {
+            writes.push(change(2).await);
+        }
+        store.commit(batch(writes)).await.unwrap();
+        println!("held up for {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+        // When it wakes up, nothing of its transaction is left.
+        assert!(session.commit_transaction().await.is_err());
+        assert_eq!(read(1).await.body, "2");
+    }
+    store.close().await;
+    database.drop().await.unwrap();
+}

@@ -19,6 +19,9 @@ use crate::api::Api;
 /// The action under a concurrency policy that [`Load`] runs.
 pub const LIMITED: &str = "default.limited";
 
+/// How long a worker waits for an answer: it goes on to the next node then, as a load balancer would.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// One client for each node; workers go from one to the next when a call fails.
@@ -117,7 +120,7 @@ impl Worker {
 
     async fn step(&mut self, step: u64) {
         let (action, parameters) = self.work(step);
-        let requested = tokio::time::timeout(Duration::from_secs(10), self.api().run(&action, parameters)).await;
+        let requested = tokio::time::timeout(PATIENCE, self.api().run(&action, parameters)).await;
         let mut history = self.history.lock().await;
         history.calls += 1;
         match requested {
@@ -133,7 +136,7 @@ impl Worker {
                 self.next_node().await;
             }
             Err(_) => {
-                history.refused.push((self.begin.elapsed(), "no answer within 10 s".to_owned()));
+                history.refused.push((self.begin.elapsed(), "no answer in time".to_owned()));
                 drop(history);
                 self.next_node().await;
             }
@@ -163,7 +166,7 @@ impl Worker {
     /// Reads what was just acknowledged through another node, lists something that is never empty, writes a key.
     async fn look_back(&mut self, id: &str, step: u64) {
         let other = &self.options.clients[(self.at + 1) % self.options.clients.len()];
-        let within = Duration::from_secs(10);
+        let within = PATIENCE;
         if let Ok(Ok(reply)) =
             tokio::time::timeout(within, other.call(Method::GET, &format!("/v1/executions/{id}"), None)).await
             && reply.status == 404
@@ -189,7 +192,7 @@ impl Worker {
         let body = json!({"name": key, "value": step.to_string()});
         let path = format!("/v1/keys/{key}");
         let call = self.api().call(Method::PUT, &path, Some(&body));
-        let written = tokio::time::timeout(Duration::from_secs(10), call).await;
+        let written = tokio::time::timeout(PATIENCE, call).await;
         if matches!(written, Ok(Ok(reply)) if reply.status == 200) {
             self.history.lock().await.keys.insert(key, (Some(step), Vec::new()));
         }

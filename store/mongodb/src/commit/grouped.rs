@@ -12,6 +12,7 @@ use store::{Applied, Batch, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::abandoned::clearing;
 use super::transaction;
 use crate::store::Inner;
 
@@ -114,7 +115,7 @@ async fn work(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Waiting>) {
             }
             group.push(more);
         }
-        run(&inner, group).await;
+        clearing(&inner, run(&inner, group)).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Commits: one operation for one write, a transaction for more, group commit under a fence.
 
+mod abandoned;
 mod grouped;
 mod single;
 mod transaction;
@@ -17,6 +18,7 @@ use crate::documents::{name, value};
 use crate::queries::holder;
 use crate::schema::index_name;
 use crate::store::Inner;
+pub(crate) use abandoned::LastLook;
 use grouped::Grouped;
 pub(crate) use transaction::FENCES;
 
@@ -47,10 +49,13 @@ impl Committer {
         }
         let inner = self.inner.clone();
         let task = self.running.spawn(async move {
-            match &batch.writes[..] {
-                [write] => Ok(vec![single::commit(&inner, write).await?]),
-                _ => transaction::commit(&inner, &batch).await,
-            }
+            let commit = async {
+                match &batch.writes[..] {
+                    [write] => Ok(vec![single::commit(&inner, write).await?]),
+                    _ => transaction::commit(&inner, &batch).await,
+                }
+            };
+            abandoned::clearing(&inner, commit).await
         });
         task.await.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a commit was cut short: {error}"))))
     }
