@@ -1,4 +1,8 @@
-//! `/healthz/live` and `/healthz/ready`, on every port, without authentication.
+//! Health checks, on every port, without authentication.
+//!
+//! * `/healthz/live`: the process answers.
+//! * `/healthz/serving`: this node's API does. Cheap; what a load balancer asks.
+//! * `/healthz/ready`: everything the node stands on is there, or what isn't. What an operator asks.
 
 use http::header::{ACCEPT, HeaderMap};
 use http::{HeaderValue, StatusCode};
@@ -22,8 +26,20 @@ pub fn is_ready(path: &str) -> bool {
 pub async fn answer(shared: &Shared, path: &[String], headers: &HeaderMap) -> Option<Result<Reply, ApiError>> {
     match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["healthz", "live"] => Some(Ok(Reply::text("ok\n"))),
+        ["healthz", "serving"] => Some(serving(shared.readiness.as_ref())),
         ["healthz", "ready"] | ["healthz"] => Some(ready(shared.readiness.as_ref(), headers).await),
         _ => None,
+    }
+}
+
+/// Without Redis, say, limited work waits and everything else goes on: no reason to send clients away.
+fn serving(readiness: &dyn Readiness) -> Result<Reply, ApiError> {
+    if readiness.is_stopping() {
+        return Err(ApiError::unavailable("The node is stopping, try again."));
+    }
+    match readiness.refusal() {
+        Some(away) => Err(ApiError::unavailable(format!("Without the {away} nothing can be done, try again."))),
+        None => Ok(Reply::text("ok\n")),
     }
 }
 

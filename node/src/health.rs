@@ -9,7 +9,7 @@ use domain::Services;
 use gateway::{Dependency, Readiness};
 use parking_lot::Mutex;
 use scheduler::TimerStats;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use workflow::WorkflowState;
 
@@ -17,8 +17,10 @@ use crate::membership::Membership;
 
 /// A dependency that doesn't answer within this time isn't ready.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// How often servers are looked at on behalf of the API.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often servers are looked at on behalf of the API: while all are there, and while one is away.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(250));
+/// Answers about readiness are this fresh, however many ask.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// Ready when the store takes writes, the bus works, and the node has a session in its group.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub struct NodeReady {
     stopping: AtomicBool,
     /// Names of the servers that are away, as the last look found them.
     away: Mutex<Option<String>>,
+    last: tokio::sync::Mutex<Option<(Instant, Vec<Dependency>)>>,
 }
 
 /// State of one dependency.
@@ -44,7 +47,8 @@ enum State {
 impl NodeReady {
     pub fn new(services: Arc<Services>, workflow: Option<Arc<dyn WorkflowState>>, membership: Arc<Membership>) -> Self {
         let (timers, stopping) = (OnceLock::new(), AtomicBool::new(false));
-        Self { services, workflow, membership, timers, stopping, away: Mutex::default() }
+        let (away, last) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { services, workflow, membership, timers, stopping, away, last }
     }
 
     /// Shows how punctual this node's timers are.
@@ -75,7 +79,7 @@ impl NodeReady {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(if self.refusal().is_none() { LOOK_EVERY.0 } else { LOOK_EVERY.1 }) => {}
             }
             let states = self.servers().await;
             let mut away = Vec::new();
@@ -119,9 +123,8 @@ fn line(name: &str, state: State) -> Dependency {
     Dependency { name: name.to_owned(), ready, detail }
 }
 
-#[async_trait]
-impl Readiness for NodeReady {
-    async fn check(&self) -> Vec<Dependency> {
+impl NodeReady {
+    async fn look(&self) -> Vec<Dependency> {
         let coordinator = async { self.services.coordinator.check().await.map_err(|error| error.to_string()) };
         // Without it workflows wait and everything else goes on.
         let workflow = async {
@@ -144,6 +147,22 @@ impl Readiness for NodeReady {
             );
             lines.push(Dependency { name: "timers".to_owned(), ready: true, detail });
         }
+        lines
+    }
+}
+
+#[async_trait]
+impl Readiness for NodeReady {
+    async fn check(&self) -> Vec<Dependency> {
+        let mut last = self.last.lock().await;
+        let mut lines = match &*last {
+            Some((at, lines)) if at.elapsed() < FRESH => lines.clone(),
+            _ => {
+                let lines = self.look().await;
+                *last = Some((Instant::now(), lines.clone()));
+                lines
+            }
+        };
         if self.is_stopping() {
             lines.push(Dependency { name: "node".to_owned(), ready: false, detail: "stopping".to_owned() });
         }

@@ -274,7 +274,7 @@ fn scheduler_settings(config: &Config) -> SchedulerSettings {
 
 fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> RunnerOptions {
     RunnerOptions {
-        hostname: hostname(),
+        hostname: config.node.name.clone().unwrap_or_else(hostname),
         api_url: addresses.api_url(),
         slots: config.runners.max_concurrent,
         drain_limit: config.node.stop_timeout.0,

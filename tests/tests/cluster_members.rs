@@ -80,10 +80,7 @@ async fn runs_somewhere_on(api: &Api, node: &str) -> Result<()> {
         }
         for id in ids {
             let execution = api.finished(&id, Duration::from_secs(60)).await;
-            if execution["log"].to_string().contains(node) || execution["context"].to_string().contains(node) {
-                return Ok(());
-            }
-            if execution["runner_info"].to_string().contains(node) || execution["node"] == node {
+            if execution["liveaction"]["runner_info"]["hostname"] == node {
                 return Ok(());
             }
         }

@@ -93,7 +93,7 @@ async fn owners(lab: &Lab, api: &Api, except: Option<usize>) -> BTreeMap<String,
     eventually("all sensors have a node", Duration::from_secs(30), || async {
         let status = lab.status(api).await?;
         let mut owners = BTreeMap::new();
-        for sensor in status["sensors"].as_array()? {
+        for sensor in status["partitions"].as_array()? {
             let name = sensor["sensor"].as_str()?.strip_prefix("lab.");
             if let (Some(name), Some(node)) = (name, sensor["node"].as_str()) {
                 owners.insert(name.to_owned(), node.to_owned());
@@ -217,7 +217,7 @@ async fn of_node(lab: &Lab, api: &Api, index: usize, pids: &BTreeMap<String, i64
 async fn settled(lab: &Lab, api: &Api) {
     eventually("the sensors are spread and speak", Duration::from_secs(60), || async {
         let status: Value = lab.status(api).await?;
-        let sensors = status["sensors"].as_array()?;
+        let sensors = status["partitions"].as_array()?;
         let nodes: BTreeSet<&str> = sensors.iter().filter_map(|sensor| sensor["node"].as_str()).collect();
         let calm = sensors.iter().all(|sensor| sensor["moves"] == false && sensor["node"].is_string());
         let recent = ticks(api, Utc::now() - chrono::Duration::milliseconds(1500)).await.ok()?;
