@@ -15,5 +15,5 @@ pub mod port;
 pub use local::{Fanout, LocalBus, LocalBusOptions};
 pub use message::{Change, Event, Job, Queue, Topic};
 pub use port::{
-    Acknowledge, Bus, BusError, Consumer, DeadLetter, DeadLetters, Delivery, Received, Subject, Subscription,
+    Acknowledge, Bus, BusError, Consumer, DeadLetter, DeadLetters, Delivery, Received, Slot, Subject, Subscription,
 };

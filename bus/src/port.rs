@@ -1,5 +1,6 @@
 //! The port.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -85,6 +86,24 @@ pub trait Acknowledge: Send + Debug {
     fn release(self: Box<Self>) {
         self.settle(false);
     }
+
+    /// The work goes on for a while under somebody's own durable responsibility; what is returned ends with it.
+    fn accept(self: Box<Self>) -> Option<Box<dyn Any + Send>> {
+        self.settle(true);
+        None
+    }
+}
+
+/// The place of a job that was accepted and is still being worked on; see [`Delivery::accept`].
+#[must_use = "dropped, it says that the work is over"]
+pub struct Slot {
+    _held: Option<Box<dyn Any + Send>>,
+}
+
+impl Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Slot")
+    }
 }
 
 impl Delivery {
@@ -97,6 +116,12 @@ impl Delivery {
         if let Some(acknowledge) = self.acknowledge.take() {
             acknowledge.settle(true);
         }
+    }
+
+    /// The work is durably taken over, and goes on until the slot is dropped: an adapter that shares jobs among nodes
+    /// gives this consumer no others in its place meanwhile. Should this process die, the job may come again.
+    pub fn accept(mut self) -> Slot {
+        Slot { _held: self.acknowledge.take().and_then(Acknowledge::accept) }
     }
 
     /// It could not be done now for a reason that lies not in the job (the store is away, the session ended): it comes

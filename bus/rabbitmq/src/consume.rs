@@ -139,7 +139,10 @@ async fn attend(desk: &Desk, count: &Count, live: &Live, cancel: &CancellationTo
             ended
         };
         match ended {
-            Ended::Window => window = desk.free(),
+            Ended::Window => {
+                desk.pay();
+                window = desk.free();
+            }
             ended => return Ok(ended),
         }
     }
@@ -179,7 +182,7 @@ async fn pump(
             _ = look.tick() => {
                 stalled = desk.is_stalled().then(|| stalled.unwrap_or_else(Instant::now));
                 let too_long = stalled.is_some_and(|since| since.elapsed() >= PATIENCE);
-                if desk.better_window(too_long) {
+                if desk.better_window(too_long) || desk.owes() {
                     return Ok(Ended::Window);
                 }
                 if !channel.status().connected() {

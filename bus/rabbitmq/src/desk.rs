@@ -1,9 +1,11 @@
 //! One consumer's desk: what the broker sent it and nobody took up yet, and what is in hand.
 
-use std::collections::VecDeque;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bus::{Acknowledge, Delivery, Job};
+use bus::{Acknowledge, Delivery, Job, Queue};
 use lapin::Channel;
 use lapin::message::Delivery as Arrived;
 use parking_lot::Mutex;
@@ -17,6 +19,8 @@ use crate::slots::Slots;
 pub(crate) struct Desk {
     pub queue: Arc<JobQueue>,
     settler: Settler,
+    /// How long it may leave an accepted message unacknowledged.
+    owed: Duration,
     state: Mutex<State>,
     /// One permit for each slot.
     pub permits: Arc<Semaphore>,
@@ -28,6 +32,9 @@ pub(crate) struct Desk {
 struct State {
     slots: Slots,
     buffer: VecDeque<Message>,
+    /// Messages whose jobs are being worked on, by number in the order in which they were accepted.
+    accepted: BTreeMap<u64, (Instant, Message)>,
+    next: u64,
     /// The consumer is gone; jobs in hand may still be settled.
     left: bool,
 }
@@ -41,12 +48,19 @@ pub(crate) struct Message {
     window: u64,
 }
 
+/// A node runs so much of its slots' number (one in so many) without asking who else has room.
+const LOCAL_SHARE: usize = 4;
+
 impl Desk {
-    pub fn new(queue: Arc<JobQueue>, settler: Settler, prefetch: usize) -> Self {
-        let slots = Slots::new(prefetch.min(Semaphore::MAX_PERMITS));
+    pub fn new(queue: Arc<JobQueue>, settler: Settler, prefetch: usize, owed: Duration) -> Self {
+        let limit = prefetch.min(Semaphore::MAX_PERMITS);
+        // Runs take long: a node that has many in hand shares the next ones with the others.
+        let local = if queue.queue == Queue::Run { limit / LOCAL_SHARE } else { limit };
+        let slots = Slots::new(limit, local);
         let permits = Arc::new(Semaphore::new(slots.limit()));
-        let state = Mutex::new(State { slots, buffer: VecDeque::new(), left: false });
-        Self { queue, settler, state, permits, arrived: Notify::new() }
+        let state =
+            Mutex::new(State { slots, buffer: VecDeque::new(), accepted: BTreeMap::new(), next: 0, left: false });
+        Self { queue, settler, owed, state, permits, arrived: Notify::new() }
     }
 
     pub fn limit(&self) -> usize {
@@ -112,6 +126,24 @@ impl Desk {
         state.buffer.drain(..).collect()
     }
 
+    /// Messages are owed for too long.
+    pub fn owes(&self) -> bool {
+        let state = self.state.lock();
+        state.accepted.first_key_value().is_some_and(|(_, (since, _))| since.elapsed() >= self.owed)
+    }
+
+    /// Acknowledges what is owed for long, while no window is open: the broker would fill it.
+    pub fn pay(&self) {
+        let mut state = self.state.lock();
+        while let Some(first) = state.accepted.first_entry()
+            && first.get().0.elapsed() >= self.owed / 2
+        {
+            let (_, message) = first.remove();
+            state.slots.accept_remote(message.window);
+            self.settler.settle(message.arrived.acker, message.channel, Fate::Done);
+        }
+    }
+
     pub fn leave(&self) {
         self.state.lock().left = true;
     }
@@ -143,6 +175,32 @@ impl Acknowledge for Local {
         self.desk.state.lock().slots.settle_local();
         self.desk.queue.restore(self.job);
     }
+
+    fn accept(self: Box<Self>) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(Accepted { desk: self.desk, number: None, _permit: self._permit }))
+    }
+}
+
+/// A job that is being worked on; dropped at the end.
+struct Accepted {
+    desk: Arc<Desk>,
+    /// Of its message, if it has one.
+    number: Option<u64>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        let mut state = self.desk.state.lock();
+        let Some(number) = self.number else { return state.slots.settle_local() };
+        match state.accepted.remove(&number) {
+            Some((_, message)) => {
+                self.desk.settler.settle(message.arrived.acker, message.channel, Fate::Done);
+                state.slots.settle_remote(message.window);
+            }
+            None => state.slots.leave_remote(),
+        }
+    }
 }
 
 /// A message in hand.
@@ -159,6 +217,16 @@ impl Acknowledge for Remote {
         let fate = if done { Fate::Done } else { Fate::Again };
         desk.settler.settle(message.arrived.acker, message.channel, fate);
         desk.state.lock().slots.settle_remote(message.window);
+    }
+
+    fn accept(self: Box<Self>) -> Option<Box<dyn Any + Send>> {
+        let Self { desk, message, _permit } = *self;
+        let mut state = desk.state.lock();
+        let number = state.next;
+        state.next += 1;
+        state.accepted.insert(number, (Instant::now(), message));
+        drop(state);
+        Some(Box::new(Accepted { desk, number: Some(number), _permit }))
     }
 
     /// It stays with this consumer: giving it back to the broker would count.

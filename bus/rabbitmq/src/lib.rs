@@ -77,6 +77,7 @@ pub struct RabbitBus(Arc<Inner>);
 struct Inner {
     process: Arc<str>,
     local_first: bool,
+    owed: Duration,
     fanout: Arc<Fanout>,
     outbox: Arc<Outbox>,
     lanes: [Lane; Queue::ALL.len()],
@@ -161,6 +162,7 @@ impl RabbitBus {
         Ok(Self(Arc::new(Inner {
             process,
             local_first: options.local_first,
+            owed: options.owed,
             fanout,
             outbox,
             lanes,
@@ -306,7 +308,7 @@ impl Bus for RabbitBus {
             inner.settler.flush().await;
         };
         let _ = timeout(CHECK, before).await;
-        let desk = Arc::new(Desk::new(jobs.clone(), inner.settler.clone(), prefetch));
+        let desk = Arc::new(Desk::new(jobs.clone(), inner.settler.clone(), prefetch, inner.owed));
         jobs.join(&desk)?;
         let feeding = inner.users.child_token();
         inner.tasks.spawn(consume::feed(desk.clone(), count, inner.consuming.clone(), feeding.clone()));

@@ -26,6 +26,9 @@ pub struct RabbitOptions {
     pub max_queue_length: u32,
     /// A job that was delivered this often, and neither acknowledged nor released, goes to the dead letters.
     pub delivery_limit: u32,
+    /// How long a message stays unacknowledged while its job is worked on, so that the broker sends no other for its
+    /// slot. Brokers close the channel of a consumer that owes them an answer for long (half an hour).
+    pub owed: Duration,
     /// A broker that hasn't confirmed a message within this time is given up on for another.
     pub deadline: Duration,
     /// For reaching a broker: name look-up, TCP, TLS and the protocol's greeting.
@@ -67,6 +70,7 @@ impl RabbitOptions {
             local_first: true,
             max_queue_length: 50_000,
             delivery_limit: 20,
+            owed: Duration::from_secs(60),
             deadline: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(5),

@@ -10,6 +10,8 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slots {
     limit: usize,
+    /// Local jobs beyond this go through the broker, which gives them to whoever has room: other nodes too.
+    local_limit: usize,
     /// Local jobs in hand.
     local: usize,
     /// The broker's jobs in hand.
@@ -24,8 +26,18 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), local: 0, remote: 0, buffered: 0, window: 0, out: 0, number: 0 }
+    pub fn new(limit: usize, local_limit: usize) -> Self {
+        let limit = limit.max(1);
+        Self {
+            limit,
+            local_limit: local_limit.clamp(1, limit),
+            local: 0,
+            remote: 0,
+            buffered: 0,
+            window: 0,
+            out: 0,
+            number: 0,
+        }
     }
 
     pub const fn limit(&self) -> usize {
@@ -42,7 +54,7 @@ impl Slots {
             true => self.buffered,
             false => self.window.saturating_sub(self.out) + self.buffered,
         };
-        self.free().saturating_sub(promised)
+        self.free().saturating_sub(promised).min(self.local_limit.saturating_sub(self.local))
     }
 
     pub fn take_local(&mut self) {
@@ -71,6 +83,18 @@ impl Slots {
         if number == self.number {
             self.out = self.out.saturating_sub(1);
         }
+    }
+
+    /// The broker was told that the job is done, which is still in hand.
+    pub fn accept_remote(&mut self, number: u64) {
+        if number == self.number {
+            self.out = self.out.saturating_sub(1);
+        }
+    }
+
+    /// A job in hand is over that the broker was told of before.
+    pub fn leave_remote(&mut self) {
+        self.remote = self.remote.saturating_sub(1);
     }
 
     /// A job in hand waits again, still unacknowledged.
@@ -118,7 +142,7 @@ mod tests {
 
     #[test]
     fn local_jobs_fill_slots_until_messages_stall() {
-        let mut slots = Slots::new(4);
+        let mut slots = Slots::new(4, 4);
         slots.open_window(4);
         assert_eq!(slots.room(), 4);
         for _ in 0..3 {
@@ -149,8 +173,8 @@ mod tests {
         /// Whatever happens: no more than the limit in hand, counters are never lost, and once all is settled the
         /// whole window is open again.
         #[test]
-        fn counters_hold(limit in 1_usize..9, steps in prop::collection::vec(0_u8..7, 0..300)) {
-            let mut slots = Slots::new(limit);
+        fn counters_hold(limit in 1_usize..9, share in 1_usize..9, steps in prop::collection::vec(0_u8..7, 0..300)) {
+            let mut slots = Slots::new(limit, share);
             slots.open_window(limit);
             let (mut local, mut remote, mut buffered, mut sent) = (0_usize, Vec::new(), Vec::new(), 0_usize);
             let mut window = limit;
@@ -175,7 +199,7 @@ mod tests {
                     },
                     _ => {}
                 }
-                prop_assert!(local + remote.len() <= limit);
+                prop_assert!(local + remote.len() <= limit && local <= share);
                 prop_assert_eq!(slots.free(), limit - local - remote.len());
                 if window < limit {
                     prop_assert!(window - sent + buffered.len() <= slots.free(), "a message would find no slot");
@@ -189,7 +213,7 @@ mod tests {
             }
             if let Some(better) = slots.better_window(false) { slots.open_window(better); }
             prop_assert_eq!(slots.window, limit);
-            prop_assert_eq!(slots.room(), limit);
+            prop_assert_eq!(slots.room(), limit.min(share));
         }
     }
 }

@@ -277,3 +277,58 @@ async fn closing_ends_everybody_and_leaves_the_jobs_there() {
     seen.sort_unstable();
     assert_eq!(seen, [0, 1, 2, 3, 4]);
 }
+
+/// What a node works on counts against what the broker sends it, for as long as it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_node_gets_nothing_that_another_could_do() {
+    let Some(url) = shared() else { return };
+    for owed in [Duration::from_secs(60), Duration::from_millis(300)] {
+        let mut options = options(vec![url.clone()], &fresh_cluster());
+        options.owed = owed;
+        let busy = TestBus::open(options.clone()).await;
+        let mut consumer = busy.consume(Queue::Run, 4).await.unwrap();
+        let mut slots = Vec::new();
+        for number in 0..4 {
+            busy.enqueue(Queue::Run, job(number)).await.unwrap();
+            slots.push(next(&mut *consumer).await.accept());
+        }
+        // It isn't owed any more: acknowledged, and still nothing may come here.
+        sleep(3 * owed.min(Duration::from_millis(300))).await;
+        let idle = TestBus::open(options).await;
+        let mut other = idle.consume(Queue::Run, 4).await.unwrap();
+        let mut kept = Vec::new();
+        for number in 4..8 {
+            busy.enqueue(Queue::Run, job(number)).await.unwrap();
+            kept.push(next(&mut *other).await.accept());
+        }
+        // Both are full; the next one goes to whoever has room first.
+        busy.enqueue(Queue::Run, job(8)).await.unwrap();
+        assert!(timeout(Duration::from_millis(300), consumer.next()).await.is_err());
+        slots.pop();
+        let delivery = next(&mut *consumer).await;
+        assert_eq!(delivery.job.id(), id(8));
+        delivery.ack();
+    }
+}
+
+/// A node runs only a part of what it is asked for itself while others have room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_are_shared_with_other_nodes() {
+    let Some(url) = shared() else { return };
+    let options = options(vec![url.clone()], &fresh_cluster());
+    let (one, two) = (TestBus::open(options.clone()).await, TestBus::open(options).await);
+    let mut here = one.consume(Queue::Run, 8).await.unwrap();
+    let mut there = two.consume(Queue::Run, 8).await.unwrap();
+    let mut kept = Vec::new();
+    let (mut at_one, mut at_two) = (0, 0);
+    for number in 0..12 {
+        one.enqueue(Queue::Run, job(number)).await.unwrap();
+        tokio::select! {
+            delivery = here.next() => { at_one += 1; kept.push(delivery.unwrap().accept()); }
+            delivery = there.next() => { at_two += 1; kept.push(delivery.unwrap().accept()); }
+            () = sleep(PATIENCE) => panic!("job {number} doesn't come"),
+        }
+    }
+    println!("{at_one} here, {at_two} there");
+    assert!(at_one <= 8 && at_two >= 4, "{at_one} {at_two}");
+}

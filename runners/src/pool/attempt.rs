@@ -28,8 +28,8 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 /// Before work goes back to the queue because the store failed.
 const BACK_OFF: Duration = Duration::from_millis(500);
 
-/// Serves the delivery. It is acknowledged as soon as the claim is durable, or if there is nothing to claim; dropped
-/// unacknowledged, it comes again.
+/// Serves the delivery. It is accepted as soon as the claim is durable, acknowledged if there is nothing to claim;
+/// dropped before, it comes again.
 pub async fn serve(shared: &Shared, delivery: Delivery) {
     let id = delivery.job.id();
     let span = tracing::info_span!("execution", %id);
@@ -62,9 +62,10 @@ async fn serve_within(shared: &Shared, delivery: Delivery) {
     };
     match claimed {
         Ok(claimed) => {
-            delivery.ack();
+            let slot = delivery.accept();
             run_and_finish(shared, &claimed, stop).await;
             drop(registration);
+            drop(slot);
         }
         Err(error @ DomainError::Store(_)) => {
             tracing::warn!(%error, "the execution could not be claimed now");

@@ -297,7 +297,7 @@ impl Lab {
 
     /// What a node says of the cluster, over the API.
     pub async fn status(&self, api: &Api) -> Option<Value> {
-        api.get("/v1/cluster/status").await.ok()
+        api.get("/v1/cluster/status").await.inspect_err(|error| println!("no status: {error:#}")).ok()
     }
 
     fn index_of(&self, name: &str) -> Option<usize> {
