@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -282,4 +283,34 @@ async fn a_single_box_gets_company() {
     assert_eq!(groups[2].content_revision().unwrap().hash, "from before");
     settled(&groups).await;
     stop(&groups).await;
+}
+
+/// Whoever looks at the status again and again doesn't get in the way, and always gets an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_status_can_be_asked_for_at_any_moment() {
+    let cluster = Cluster::new(3);
+    let mut groups = Vec::new();
+    for node in 0..3 {
+        groups.push(Arc::new(cluster.start(node).await));
+    }
+    for group in &groups {
+        group.wait_ready(SOON).await.unwrap();
+    }
+    let asked: Vec<_> = (0..6)
+        .map(|number| {
+            let group = groups[number % 3].clone();
+            tokio::task::spawn_blocking(move || (0..3_000).map(|_| group.status().members.len()).sum::<usize>())
+        })
+        .collect();
+    let writes = (0..400).map(|number| {
+        let group = groups[number % 3].clone();
+        async move { group.advance_content(None, &format!("c{number}")).await.unwrap() }
+    });
+    let _: Vec<u64> = futures::stream::iter(writes).buffer_unordered(16).collect().await;
+    for asked in asked {
+        assert_eq!(tokio::time::timeout(SOON, asked).await.unwrap().unwrap(), 9_000);
+    }
+    for group in groups {
+        group.shutdown().await;
+    }
 }

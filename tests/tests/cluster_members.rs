@@ -21,7 +21,6 @@ async fn clients(lab: &Lab) -> Vec<Api> {
 
 async fn member(lab: &Lab, api: &Api, name: &str) -> Option<Value> {
     let status = lab.status(api).await?;
-    println!("MEMBERS {}", status["members"]);
     status["members"].as_array()?.iter().find(|member| member["name"] == name).cloned()
 }
 

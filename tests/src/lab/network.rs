@@ -54,7 +54,9 @@ impl Network {
         let net = format!("10.{}.{}", 100 + number % 100, number >> 8);
         let network = Self { prefix, net, nodes: 0, scratch: tempfile::tempdir()? };
         let bridge = &network.prefix;
-        ip(&format!("link add {bridge} type bridge"))?;
+        // With an address of its own: else it takes the lowest of its ports', so that a node that joins would change
+        // it, and the others went on sending to the old one until they ask anew.
+        ip(&format!("link add {bridge} address 02:00:5e:00:53:01 type bridge"))?;
         ip(&format!("addr add {}/24 dev {bridge}", network.client()))?;
         ip(&format!("addr add {}/24 dev {bridge}", network.servers()))?;
         ip(&format!("link set {bridge} up"))?;
