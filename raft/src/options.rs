@@ -152,7 +152,7 @@ impl Options {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(500),
-            session_ttl: Duration::from_secs(4),
+            session_ttl: Duration::from_secs(3),
             lease: Duration::from_millis(1_200),
             margin: Duration::from_millis(200),
             request_timeout: Duration::from_secs(5),

@@ -3,7 +3,7 @@
 use raft::Status;
 use serde_json::{Map, Value, json};
 
-/// `leader`, `term`, `members`, `sessions`, `duties`, `partitions`, `lag`, `state_hash` with `applied`, and more.
+/// `leader`, `is_leader` (this node, and it has committed), `term`, `members`, `sessions`, `duties`, `partitions`, `lag`, `state_hash` with `applied`, and more.
 ///
 /// `lag` has the entries that each member lacks, by name: known to the leader alone.
 pub fn shown(status: &Status) -> Value {
@@ -14,6 +14,7 @@ pub fn shown(status: &Status) -> Value {
         "node": status.node_name,
         "node_id": status.node_id,
         "leader": status.leader,
+        "is_leader": status.is_leader,
         "term": status.term,
         "last_index": status.last_index,
         "committed": status.committed,

@@ -23,6 +23,7 @@ mod verdict;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use domain::Services;
 use model::{Duty, Lease, Session};
@@ -57,6 +58,9 @@ pub struct BackupScheduler {
     live: Arc<dyn LiveSessions>,
 }
 
+/// Between looks at who lives, which cost nothing.
+const LOOK: Duration = Duration::from_millis(200);
+
 impl Debug for BackupScheduler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BackupScheduler").field("settings", &self.settings).finish_non_exhaustive()
@@ -87,8 +91,15 @@ impl BackupScheduler {
                     if let Err(error) = sweep.once().await {
                         tracing::warn!(%error, "a recovery sweep was cut short; trying again");
                     }
-                    if !pause(interval, &stop).await {
-                        return;
+                    let next = Instant::now() + interval;
+                    // What a node that just died held is decided at once.
+                    loop {
+                        if !pause(interval.min(LOOK), &stop).await {
+                            return;
+                        }
+                        if Instant::now() >= next || sweep.sees_other_sessions() {
+                            break;
+                        }
                     }
                 }
             }

@@ -67,6 +67,12 @@ impl Sweep {
         Some(live)
     }
 
+    /// Whether others live than when running executions were last judged.
+    pub(super) fn sees_other_sessions(&self) -> bool {
+        let live = self.live();
+        live.is_some() && live.as_ref() != self.judged.as_ref().map(|(live, _)| live)
+    }
+
     async fn judge_running(&mut self, now: Instant) -> Result<(), DomainError> {
         let live = self.live();
         if let (Some(live), Some((judged, at))) = (&live, &self.judged)
