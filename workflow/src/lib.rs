@@ -74,6 +74,7 @@ pub mod document;
 pub mod error;
 pub mod failpoint;
 pub mod limits;
+pub mod orquesta;
 pub mod port;
 pub mod postgres;
 pub mod rows;

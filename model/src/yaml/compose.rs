@@ -45,7 +45,8 @@ fn error(mark: &Marker, message: impl Into<String>) -> YamlError {
     YamlError { line: mark.line().max(1), column: mark.col() + 1, message: message.into() }
 }
 
-pub fn load(text: &str) -> Result<Value, YamlError> {
+/// `unique`: a key that comes twice in a mapping is an error, otherwise the last one wins.
+pub fn load(text: &str, unique: bool) -> Result<Value, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut composer = Composer { anchors: HashMap::new(), nodes: 0 };
     let mut stack: Vec<Open> = Vec::new();
@@ -96,7 +97,7 @@ pub fn load(text: &str) -> Result<Value, YamlError> {
             }
             _ => continue,
         };
-        place(&mut stack, &mut root, node, mark)?;
+        place(&mut stack, &mut root, node, unique, mark)?;
     }
     Ok(root.unwrap_or(Value::Null))
 }
@@ -186,7 +187,13 @@ fn set_key(stack: &mut [Open], key: Key) {
 }
 
 /// Puts a finished node where it belongs: into the open collection, or as the document.
-fn place(stack: &mut [Open], root: &mut Option<Value>, node: Node, mark: &Marker) -> Result<(), YamlError> {
+fn place(
+    stack: &mut [Open],
+    root: &mut Option<Value>,
+    node: Node,
+    unique: bool,
+    mark: &Marker,
+) -> Result<(), YamlError> {
     match stack.last_mut() {
         None => *root = Some(node.value),
         Some(Open::Sequence { items, size, depth, .. }) => {
@@ -201,6 +208,9 @@ fn place(stack: &mut [Open], root: &mut Option<Value>, node: Node, mark: &Marker
                 None => mapping.key = Some(Key::Name(key_text(node.value, mark)?)),
                 Some(Key::Merge) => mapping.merged.push(node.value),
                 Some(Key::Name(name)) => {
+                    if unique && mapping.own.contains_key(&name) {
+                        return Err(error(mark, format!("found duplicate key \"{name}\"")));
+                    }
                     mapping.own.insert(name, node.value);
                 }
             }

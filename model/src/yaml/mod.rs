@@ -29,7 +29,12 @@ pub const MAX_NODES: usize = 1_000_000;
 
 /// Loads one document. An empty text is `null`. Dates become their ISO text; keys become strings as JSON does.
 pub fn load(text: &str) -> Result<Value, YamlError> {
-    compose::load(text)
+    compose::load(text, false)
+}
+
+/// As [`load`], but a key that comes twice in a mapping is an error.
+pub fn load_unique(text: &str) -> Result<Value, YamlError> {
+    compose::load(text, true)
 }
 
 /// Block style, keys in their order, strings quoted where PyYAML would; ends with a newline.
