@@ -2,15 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use auth::Target;
+use bus::{Change, Event};
 use bytes::Bytes;
 use domain::Services;
 use http::{HeaderMap, Method};
-use model::{Id, Object, Resource, Versioned};
+use model::{Execution, Id, Object, Resource, RoleAssignment, Versioned};
 use serde_json::Value;
 use store::StoreExt;
 
 use crate::auth::Identity;
+use crate::auth::guard::{self, Subject};
 use crate::gateway::Shared;
 use crate::http::body;
 use crate::http::route::Params;
@@ -29,6 +33,17 @@ pub struct Ctx {
     pub body: Bytes,
     pub identity: Identity,
     pub peer: Option<SocketAddr>,
+    pub asked: Asked,
+}
+
+/// Whether a handler asked for what its row says it has to ask for.
+#[derive(Debug, Clone, Default)]
+pub struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    pub fn was(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Ctx {
@@ -49,6 +64,38 @@ impl Ctx {
     /// The body as an object of any shape.
     pub fn any_object(&self) -> Result<Object, ApiError> {
         self.object(&Shape { fields: &[], closed: false })
+    }
+
+    /// 403 unless the caller has a permission on this resource.
+    pub fn require(&self, permission: &str, target: Target) -> Result<(), ApiError> {
+        self.asked.0.store(true, Ordering::Relaxed);
+        let subject = Subject { uid: target.uid.clone(), target, owner: None };
+        guard::require_on(&self.identity, permission, &subject)
+    }
+
+    /// 403 unless the caller has a permission on this execution, and sees it at all.
+    pub fn require_execution(&self, permission: &str, execution: &Execution) -> Result<(), ApiError> {
+        self.asked.0.store(true, Ordering::Relaxed);
+        guard::require_on(&self.identity, permission, &Subject::execution(execution))
+    }
+
+    /// The handler decided without a grant: it is about the caller's own data.
+    pub fn is_own(&self) {
+        self.asked.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The user whose data alone may be shown, under isolation.
+    pub fn only_user(&self) -> Option<&str> {
+        self.identity.isolated.then_some(self.identity.user.as_str())
+    }
+
+    /// After a change of roles or assignments: this node looks anew, and tells the others.
+    pub fn roles_changed(&self) {
+        self.gateway.forget_roles();
+        let collection = RoleAssignment::COLLECTION.name.to_owned();
+        let id = Id::fresh(self.services().now());
+        let event = Event::Content { change: Change::Update, collection, id, reference: String::new() };
+        self.services().bus.announce(Arc::new(event));
     }
 
     /// Whether `show_secrets=true` was asked by someone who may.

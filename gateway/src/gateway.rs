@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use crate::auth::authenticator::Authenticator;
 use crate::auth::throttle::Throttle;
-use crate::auth::{AuthOptions, Identity, access};
-use crate::context::Ctx;
+use crate::auth::{AuthOptions, Identity, guard};
+use crate::context::{Asked, Ctx};
 use crate::http::cors::Cors;
 use crate::http::route::{Handler, Need, Params, Service, Table, segments};
 use crate::http::{ApiError, Query, Reply, body};
@@ -134,7 +134,7 @@ impl Shared {
                 return Err(error);
             }
         };
-        let Call { handler, method, params, query, identity, cookie } = *admitted;
+        let Call { handler, need, method, params, query, identity, cookie } = *admitted;
         let body = if method == Method::GET {
             bytes::Bytes::new()
         } else {
@@ -142,7 +142,15 @@ impl Shared {
         };
         let gateway = self.clone();
         let headers = parts.headers;
-        let reply = handler(Ctx { gateway, request_id, method, params, query, headers, body, identity, peer }).await?;
+        let asked = Asked::default();
+        let ctx =
+            Ctx { gateway, request_id, method, params, query, headers, body, identity, peer, asked: asked.clone() };
+        let reply = handler(ctx).await?;
+        if let Need::Checked(permission) = need
+            && !asked.was()
+        {
+            return Err(ApiError::internal(format!("the handler did not ask for {permission}")));
+        }
         Ok(match cookie {
             Some(cookie) => reply.header(SET_COOKIE, &cookie),
             None => reply,
@@ -169,8 +177,8 @@ impl Shared {
         let query = Query::parse(parts.uri.query());
         let (identity, cookie) = self.identify(route.need, &params, &parts.headers, &query).await?;
         log.user = Some(identity.user.clone());
-        let handler = route.handler;
-        Ok(Admitted::Call(Box::new(Call { handler, method, params, query, identity, cookie })))
+        let (handler, need) = (route.handler, route.need);
+        Ok(Admitted::Call(Box::new(Call { handler, need, method, params, query, identity, cookie })))
     }
 
     async fn identify(
@@ -182,17 +190,17 @@ impl Shared {
     ) -> Result<(Identity, Option<String>), ApiError> {
         let permission = match need {
             Need::Open => return Ok((Identity::anonymous(), None)),
-            Need::Login | Need::Admin => None,
+            Need::Login | Need::Admin | Need::Checked(_) => None,
             Need::Permission(permission) => Some(permission),
         };
         let (identity, cookie) = self.authenticator.identify(headers, query).await?;
         if need == Need::Admin && !identity.is_admin {
-            return Err(ApiError::forbidden(format!("User \"{}\" is no administrator", identity.user)));
+            return Err(ApiError::forbidden("Administrator access required"));
         }
         // The web UI shows packs' icons to everybody who is logged in.
         let is_icon = permission == Some("pack_view") && params.get("path") == "icon.png";
         if let Some(permission) = permission.filter(|_| !is_icon) {
-            access::require(self.authenticator.access(), &identity, permission)?;
+            guard::check(&self.services, &identity, permission, params).await?;
         }
         Ok((identity, cookie))
     }
@@ -200,6 +208,11 @@ impl Shared {
     /// Called after tokens or API keys changed.
     pub(crate) fn forget_credentials(&self) {
         self.authenticator.forget();
+    }
+
+    /// Called after roles or assignments changed.
+    pub(crate) fn forget_roles(&self) {
+        self.authenticator.forget_roles();
     }
 }
 
@@ -212,6 +225,7 @@ enum Admitted {
 /// A handler to call, and what it is to get.
 struct Call {
     handler: Handler,
+    need: Need,
     method: Method,
     params: Params,
     query: Query,

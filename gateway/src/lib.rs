@@ -21,8 +21,8 @@ pub mod stream;
 pub mod table;
 pub mod webhooks;
 
-pub use auth::htpasswd::FlatFile;
-pub use auth::{AuthBackend, AuthMode, AuthOptions, BackendError, SameSite};
+pub use auth::access::Access;
+pub use auth::{AuthMode, AuthOptions, SameSite};
 pub use gateway::Mount;
 pub use options::{Cluster, ClusterError, Dependency, GatewayOptions, Limits, PortsReady, Readiness};
 pub use server::Gateway;

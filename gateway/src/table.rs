@@ -1,8 +1,8 @@
 //! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
 
 use crate::api::{
-    actions, apikeys, cluster, executions, keys, packs, policies, root, rule_enforcements, rules, runner_types, simple,
-    trigger_instances, triggers, webhooks,
+    actions, apikeys, cluster, executions, keys, packs, policies, rbac, root, rule_enforcements, rules, runner_types,
+    simple, trigger_instances, triggers, webhooks,
 };
 use crate::auth::tokens;
 use crate::http::route::Route;
@@ -28,6 +28,14 @@ pub fn routes() -> Vec<Route> {
     all.extend(events_and_rules());
     all.extend(work());
     all.extend(routes! {
+        Api GET "/rbac/permission_types" [Admin] rbac::permission_types;
+        Api GET "/rbac/permission_types/{type}" [Admin] rbac::permission_types_of;
+        Api GET "/rbac/roles" [Admin] rbac::roles;
+        Api GET "/rbac/roles/{name}" [Admin] rbac::role;
+        Api GET "/rbac/role_assignments" [Login] rbac::assignments;
+        Api GET "/rbac/role_assignments/{id}" [Login] rbac::assignment;
+        Api PUT "/rbac/definitions" [Admin] rbac::apply;
+
         Api GET "/cluster/status" [Login] cluster::status;
         Api DELETE "/cluster/members/{name}" [Admin] cluster::remove;
         Api POST "/cluster/transfer" [Admin] cluster::transfer;
@@ -44,10 +52,10 @@ fn content() -> Vec<Route> {
         Api GET "/actions/views/parameters/{ref}" [Permission("action_view")] actions::parameters;
         Api GET "/actions/views/entry_point/{ref}" [Permission("action_view")] actions::entry_point;
         Api GET "/actions/{ref}" [Permission("action_view")] actions::get;
-        Api POST "/actions" [Permission("action_create")] actions::change::create;
+        Api POST "/actions" [Checked("action_create")] actions::change::create;
         Api PUT "/actions/{ref}" [Permission("action_modify")] actions::change::update;
         Api DELETE "/actions/{ref}" [Permission("action_delete")] actions::change::delete;
-        Api POST "/actions/{ref}/clone" [Permission("action_create")] actions::clone::clone;
+        Api POST "/actions/{ref}/clone" [Checked("action_create")] actions::clone::clone;
 
         Api GET "/packs" [Permission("pack_list")] packs::list;
         Api GET "/packs/views/files/{ref}" [Permission("pack_view")] packs::files::all;
@@ -87,7 +95,7 @@ fn content() -> Vec<Route> {
 fn events_and_rules() -> Vec<Route> {
     routes! {
         Api GET "/rules" [Permission("rule_list")] rules::list;
-        Api POST "/rules" [Permission("rule_create")] rules::create;
+        Api POST "/rules" [Checked("rule_create")] rules::create;
         Api GET "/rules/views" [Permission("rule_list")] rules::views;
         Api GET "/rules/views/{ref}" [Permission("rule_view")] rules::view_one;
         Api GET "/rules/{ref}" [Permission("rule_view")] rules::get;
@@ -102,19 +110,19 @@ fn events_and_rules() -> Vec<Route> {
         Api GET "/ruleenforcements/{id}" [Permission("rule_enforcement_view")] rule_enforcements::get;
 
         Api GET "/triggertypes" [Login] triggers::list_types;
-        Api POST "/triggertypes" [Login] triggers::create_type;
+        Api POST "/triggertypes" [Admin] triggers::create_type;
         Api GET "/triggertypes/{ref}" [Login] triggers::get_type;
-        Api PUT "/triggertypes/{ref}" [Login] triggers::update_type;
-        Api DELETE "/triggertypes/{ref}" [Login] triggers::delete_type;
+        Api PUT "/triggertypes/{ref}" [Admin] triggers::update_type;
+        Api DELETE "/triggertypes/{ref}" [Admin] triggers::delete_type;
         Api GET "/triggers" [Login] triggers::list;
-        Api POST "/triggers" [Login] triggers::create;
+        Api POST "/triggers" [Admin] triggers::create;
         Api GET "/triggers/{id}" [Login] triggers::get;
-        Api PUT "/triggers/{id}" [Login] triggers::update;
-        Api DELETE "/triggers/{id}" [Login] triggers::delete;
+        Api PUT "/triggers/{id}" [Admin] triggers::update;
+        Api DELETE "/triggers/{id}" [Admin] triggers::delete;
 
         Api GET "/triggerinstances" [Login] trigger_instances::list;
         Api GET "/triggerinstances/{id}" [Login] trigger_instances::get;
-        Api POST "/triggerinstances/{id}/re_emit" [Login] trigger_instances::re_emit;
+        Api POST "/triggerinstances/{id}/re_emit" [Admin] trigger_instances::re_emit;
 
         Api GET "/webhooks" [Permission("webhook_list")] webhooks::list;
         Api GET "/webhooks/{url}" [Permission("webhook_view")] webhooks::get;
@@ -126,7 +134,7 @@ fn events_and_rules() -> Vec<Route> {
 fn work() -> Vec<Route> {
     routes! {
         Api GET "/executions" [Permission("execution_list")] executions::read::list;
-        Api POST "/executions" [Permission("action_execute")] executions::change::create;
+        Api POST "/executions" [Checked("action_execute")] executions::change::create;
         Api GET "/executions/views/filters" [Permission("execution_views_filters_list")] executions::read::filters;
         Api GET "/executions/{id}" [Permission("execution_view")] executions::read::get;
         Api PUT "/executions/{id}" [Permission("execution_stop")] executions::change::update;
@@ -137,15 +145,69 @@ fn work() -> Vec<Route> {
         Api GET "/executions/{id}/children" [Permission("execution_view")] executions::read::children;
         Api POST "/executions/{id}/re_run" [Permission("execution_view")] executions::change::rerun;
 
-        Api GET "/keys" [Permission("key_value_pair_list")] keys::list;
-        Api GET "/keys/{name}" [Permission("key_value_pair_view")] keys::get;
-        Api PUT "/keys/{name}" [Permission("key_value_pair_set")] keys::set;
-        Api DELETE "/keys/{name}" [Permission("key_value_pair_delete")] keys::delete;
+        Api GET "/keys" [Checked("key_value_pair_list")] keys::list;
+        Api GET "/keys/{name}" [Checked("key_value_pair_view")] keys::get;
+        Api PUT "/keys/{name}" [Checked("key_value_pair_set")] keys::set;
+        Api DELETE "/keys/{name}" [Checked("key_value_pair_delete")] keys::delete;
 
         Api GET "/apikeys" [Permission("api_key_list")] apikeys::list;
         Api POST "/apikeys" [Permission("api_key_create")] apikeys::create;
         Api GET "/apikeys/{id}" [Permission("api_key_view")] apikeys::get;
         Api PUT "/apikeys/{id}" [Permission("api_key_modify")] apikeys::update;
         Api DELETE "/apikeys/{id}" [Permission("api_key_delete")] apikeys::delete;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use auth::rbac::permissions::{is_global, kind_of};
+
+    use super::*;
+    use crate::auth::guard::IN_PATHS;
+    use crate::http::route::Need;
+
+    /// What everybody gets who isn't even logged in.
+    const OPEN: [&str; 4] = ["POST /tokens", "GET /sso", "GET /sso/request", "POST /sso/callback"];
+
+    /// What everybody gets who is logged in: what has no permission (spec/auth-rbac.md §9), and one's own.
+    const LOGIN: [&str; 15] = [
+        "POST /workflows/inspect",
+        "POST /tokens/validate",
+        "GET /",
+        "GET /user",
+        "GET /ruletypes",
+        "GET /ruletypes/{id}",
+        "GET /triggertypes",
+        "GET /triggertypes/{ref}",
+        "GET /triggers",
+        "GET /triggers/{id}",
+        "GET /triggerinstances",
+        "GET /triggerinstances/{id}",
+        "GET /rbac/role_assignments",
+        "GET /rbac/role_assignments/{id}",
+        "GET /cluster/status",
+    ];
+
+    #[test]
+    fn every_route_is_guarded() {
+        let mut unguarded = BTreeSet::new();
+        for route in routes() {
+            let shown = format!("{} {}", route.method, route.pattern);
+            match route.need {
+                Need::Open => assert!(OPEN.contains(&shown.as_str()), "{shown} is open to everybody"),
+                Need::Login if LOGIN.contains(&shown.as_str()) => {}
+                Need::Login => drop(unguarded.insert(shown)),
+                Need::Admin => {}
+                Need::Checked(permission) => assert!(kind_of(permission).is_some(), "{shown}: {permission}"),
+                Need::Permission(permission) => {
+                    let kind = kind_of(permission).unwrap_or_else(|| panic!("{shown}: there is no {permission}"));
+                    let is_found = route.pattern.contains('{') && IN_PATHS.contains(&kind.name);
+                    assert!(is_global(permission) || is_found, "{shown}: nothing names the resource of {permission}");
+                }
+            }
+        }
+        assert!(unguarded.is_empty(), "no permission: {unguarded:?}");
     }
 }

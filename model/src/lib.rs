@@ -18,6 +18,7 @@ pub mod keyvalue;
 pub mod pack;
 pub mod permit;
 pub mod python;
+pub mod rbac;
 pub mod resource;
 pub mod rule;
 pub mod schema;
@@ -36,6 +37,7 @@ pub use id::{Id, InvalidId};
 pub use keyvalue::{KeyValue, Scope};
 pub use pack::{Config, ConfigSchema, Pack, Policy, SensorType};
 pub use permit::{HeldPermit, Permit};
+pub use rbac::{GroupMapping, PermissionGrant, Role, RoleAssignment};
 pub use resource::{Collection, Key, KeyKind, Keys, Object, Resource, Versioned};
 pub use rule::{EnforcedRule, Invocation, Rule, RuleEnforcement};
 pub use snapshot::Snapshot;
@@ -61,6 +63,9 @@ pub const COLLECTIONS: &[&Collection] = &[
     <User as Resource>::COLLECTION,
     <Token as Resource>::COLLECTION,
     <ApiKey as Resource>::COLLECTION,
+    <Role as Resource>::COLLECTION,
+    <RoleAssignment as Resource>::COLLECTION,
+    <GroupMapping as Resource>::COLLECTION,
     <KeyValue as Resource>::COLLECTION,
     <Execution as Resource>::COLLECTION,
     <OutputChunk as Resource>::COLLECTION,

@@ -45,6 +45,13 @@ pub struct Rule {
     pub metadata_file: String,
 }
 
+impl Rule {
+    /// Who wrote it last through the API; empty for rules that came with a pack.
+    pub fn user(&self) -> &str {
+        self.context.get("user").and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+}
+
 pack_resource!(
     Rule,
     "rules",
@@ -52,6 +59,7 @@ pack_resource!(
         ("enabled", KeyKind::Int, |r| r.enabled.into()),
         ("trigger", KeyKind::Text, |r| r.trigger.as_str().into()),
         ("action", KeyKind::Text, |r| r.action.reference.as_str().into()),
+        ("user", KeyKind::Text, |r| r.user().into()),
     ]
 );
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use auth::{Directory, FlatFile};
 use domain::Services;
 use domain::action_token::ActionTokens;
-use gateway::{AuthMode, AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, Mount, SameSite};
+use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, SameSite};
 use model::Duty;
 use runners::sensors::follow_wanted;
 use runners::{PythonOptions, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
@@ -295,6 +296,10 @@ fn gateway_options(
     let users = config.auth.htpasswd_file.clone().unwrap_or_else(|| data.htpasswd());
     let mut auth = AuthOptions::standalone(Arc::new(FlatFile::new(users)));
     auth.enabled = config.auth.enable;
+    if config.rbac.enable {
+        auth.access = Access::rbac(Arc::new(Directory::new(services.store.clone())), config.rbac.permission_isolation);
+        auth.sync_groups = config.rbac.sync_remote_groups;
+    }
     auth.mode = match auth.mode {
         AuthMode::Standalone(backend) => AuthMode::Standalone(backend),
         other => other,

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, anyhow};
 use coordinator::Coordinator;
 use domain::{Services, Settings};
 use gateway::{Mount, Readiness, Starting};
-use model::SystemClock;
+use model::{RoleAssignment, SystemClock};
+use store::{Query, Store, StoreError, StoreExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -166,6 +167,7 @@ async fn prepare(config: &Config, board: &Board) -> Result<Prepared> {
     let settings = settings(config, &data, &system_packs);
     let services = services(&store, &bus, coordinator, settings, &mut secrets);
     bootstrap(&services, system_packs, &data, board).await?;
+    system_roles(config, services.store.as_ref(), board).await?;
     Ok(Prepared { services, store, bus, workflow, membership, data, secrets, sdk })
 }
 
@@ -195,6 +197,30 @@ async fn bootstrap(
         })
     })
     .await
+}
+
+/// Puts the system's roles in place, and says so if RBAC is on and leaves the system's own user without any.
+async fn system_roles(config: &Config, store: &dyn Store, board: &Board) -> Result<()> {
+    let user = &config.system.user;
+    let assigned = until(board, "store", || async {
+        let roles = async {
+            auth::rbac::ensure_system_roles(store).await?;
+            store.total::<RoleAssignment>(&Query::eq("user", user.as_str())).await
+        };
+        roles.await.map_err(|error| {
+            let away = matches!(error, StoreError::Unavailable(_));
+            let error = anyhow!(error).context("the system's roles can't be stored");
+            if away { Failure::Away(error) } else { Failure::Fatal(error) }
+        })
+    })
+    .await?;
+    if config.rbac.enable && assigned == 0 {
+        tracing::warn!(
+            user,
+            "RBAC is on and the system user has no role: rules' actions and sensors can't use the API"
+        );
+    }
+    Ok(())
 }
 
 fn settings(config: &Config, data: &DataDir, system_packs: &std::path::Path) -> Settings {

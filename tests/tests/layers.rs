@@ -18,13 +18,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("coordinator-redis", &["model", "coordinator"]),
     ("coordinator-zookeeper", &["model", "coordinator"]),
     ("workflow", &["model", "expr"]),
+    ("auth", &["model", "store"]),
     ("domain", &["model", "expr", "store", "bus", "coordinator"]),
     ("content", &["model", "expr", "store", "bus", "domain"]),
     ("raft", &["model", "coordinator"]),
     ("base2histogram", &[]),
     ("scheduler", &["model", "expr", "store", "bus", "domain", "coordinator"]),
     ("runners", &["model", "expr", "store", "bus", "domain"]),
-    ("gateway", &["model", "expr", "store", "bus", "domain", "content"]),
+    ("gateway", &["model", "expr", "store", "bus", "domain", "content", "auth"]),
     (
         "node",
         &[
@@ -38,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "coordinator-redis",
             "coordinator-zookeeper",
             "workflow",
+            "auth",
             "domain",
             "content",
             "raft",

@@ -6,7 +6,7 @@ use model::schema::MASK;
 use model::{ApiKey, Id, Object, Versioned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use store::{Query as Find, StoreExt};
+use store::{Cond, Query as Find, StoreExt};
 
 use crate::auth::tokens::ensure_user;
 use crate::context::Ctx;
@@ -35,6 +35,18 @@ const BODY: Shape = Shape {
     ],
     closed: true,
 };
+
+/// The user that a key is for: another than the caller is an administrator's to choose, for a key has all of its
+/// user's roles.
+fn user_of(ctx: &Ctx, body: &mut Object) -> Result<String, ApiError> {
+    match body.take_text("user").filter(|user| !user.is_empty()) {
+        Some(user) if user != ctx.identity.user && !ctx.identity.is_admin => {
+            Err(ApiError::forbidden("\"user\" attribute can only be provided by admins"))
+        }
+        Some(user) => Ok(user),
+        None => Ok(ctx.identity.user.clone()),
+    }
+}
 
 /// 86 characters that nobody guesses.
 fn fresh_key() -> String {
@@ -77,7 +89,10 @@ fn changed(ctx: &Ctx, change: Change, id: Id) {
 
 /// `GET /apikeys`.
 pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
-    let list = SPEC.parse(&ctx)?;
+    let mut list = SPEC.parse(&ctx)?;
+    if let Some(user) = ctx.only_user() {
+        list.find.conds.push(Cond::Eq("user", user.into()));
+    }
     let (rows, total) = list.fetch::<ApiKey>(&ctx).await?;
     let items: Result<Vec<Object>, ApiError> = rows.iter().map(|row| show(&ctx, row)).collect();
     list.reply(items?, total)
@@ -95,7 +110,7 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `POST /apikeys`: the only answer that holds the key. With a `key_hash`, an existing key is imported.
 pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&BODY)?;
-    let user = body.take_text("user").filter(|user| !user.is_empty()).unwrap_or_else(|| ctx.identity.user.clone());
+    let user = user_of(&ctx, &mut body)?;
     let user = ensure_user(&ctx, &user).await?;
     let imported = body.take_text("key_hash").filter(|hash| !hash.is_empty());
     let key = imported.is_none().then(fresh_key);
@@ -125,7 +140,7 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     if body.take_text("key_hash").is_some_and(|hash| !hash.is_empty() && hash != key.key_hash) {
         return Err(ApiError::bad_request("Update of key_hash is not allowed."));
     }
-    let user = body.take_text("user").filter(|user| !user.is_empty()).unwrap_or_else(|| ctx.identity.user.clone());
+    let user = user_of(&ctx, &mut body)?;
     key.doc.user = ensure_user(&ctx, &user).await?.name;
     key.doc.metadata = body.take_object("metadata").unwrap_or_default();
     key.doc.enabled = body.take_bool("enabled").unwrap_or(true);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use auth::Target;
 use domain::datastore::{self, SetKey};
 use model::{KeyValue, Scope};
 use serde_json::Value;
@@ -42,18 +43,50 @@ fn scope(text: Option<&str>) -> Result<Scope, ApiError> {
     })
 }
 
-/// The user whose keys are meant: the caller. Another one is refused, as StackStorm does without RBAC too.
-fn user<'a>(ctx: &'a Ctx, given: Option<&'a str>) -> Result<&'a str, ApiError> {
+/// The user whose keys are meant: the caller. Another one is refused, as StackStorm does without RBAC too; with it,
+/// administrators may name one, and observers for looking.
+fn user<'a>(ctx: &'a Ctx, given: Option<&'a str>, permission: &str) -> Result<&'a str, ApiError> {
     match given.filter(|user| !user.is_empty()) {
         Some(user) if user != ctx.identity.user => {
-            let may = ctx.gateway.auth.access.enabled() && ctx.identity.is_admin;
-            if may {
+            if ctx.gateway.auth.access.enabled() && ctx.identity.grants.may_anywhere(permission) {
                 return Ok(user);
             }
             Err(ApiError::forbidden("\"user\" attribute can only be provided by admins when RBAC is enabled"))
         }
         _ => Ok(&ctx.identity.user),
     }
+}
+
+/// 403 unless the caller may do this to the key. Keys of a user's scope are that user's own, which [`user`] made sure.
+fn require(ctx: &Ctx, permission: &str, scope: Scope, name: &str) -> Result<(), ApiError> {
+    match scope {
+        Scope::System => ctx.require(permission, Target::plain(KeyValue::uid_of(Scope::System, name))),
+        Scope::User => {
+            ctx.is_own();
+            Ok(())
+        }
+    }
+}
+
+/// The system keys that the caller may see: all, or those that grants name.
+async fn system_keys(ctx: &Ctx, prefix: Option<&str>, page: &Page) -> Result<Vec<KeyValue>, ApiError> {
+    const PERMISSION: &str = "key_value_pair_view";
+    let grants = &ctx.identity.grants;
+    if grants.may_anywhere(PERMISSION) {
+        return Ok(datastore::list(ctx.services(), Scope::System, "", prefix, page.limit, page.offset).await?);
+    }
+    let skip = usize::try_from(page.offset).unwrap_or(usize::MAX);
+    let take = page.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut pairs = Vec::new();
+    for name in grants.system_keys().filter(|name| name.starts_with(prefix.unwrap_or_default())) {
+        let target = Target::plain(KeyValue::uid_of(Scope::System, name));
+        if grants.may_on(PERMISSION, &target)
+            && let Some(pair) = datastore::get(ctx.services(), Scope::System, "", name).await?
+        {
+            pairs.push(pair.doc);
+        }
+    }
+    Ok(pairs.into_iter().skip(skip).take(take).collect())
 }
 
 /// In API shape; a secret that can't be decrypted shows its ciphertext, as upstream lists do.
@@ -64,6 +97,8 @@ fn show(ctx: &Ctx, pair: &KeyValue, decrypt: bool) -> Result<Value, ApiError> {
 
 /// `GET /keys`: without count headers.
 pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
+    // Each key that is shown is looked at.
+    ctx.is_own();
     let page = Page::parse(&ctx, Some(100), true)?;
     let text = ctx.query.text("scope").unwrap_or("system");
     let scopes = match text {
@@ -73,12 +108,15 @@ pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
             ApiError::bad_request(format!("Invalid scope: {full}"))
         })?],
     };
-    let user = user(&ctx, ctx.query.text("user"))?;
+    let user = user(&ctx, ctx.query.text("user"), "key_value_pair_view")?;
     let decrypt = ctx.query.flag("decrypt")?;
     let (prefix, name) = (ctx.query.text("prefix"), ctx.query.text("name"));
     let mut items = Vec::new();
     for scope in scopes {
-        let pairs = datastore::list(ctx.services(), scope, user, prefix, page.limit, page.offset).await?;
+        let pairs = match scope {
+            Scope::System => system_keys(&ctx, prefix, &page).await?,
+            Scope::User => datastore::list(ctx.services(), scope, user, prefix, page.limit, page.offset).await?,
+        };
         for pair in pairs {
             let wanted = name.is_none_or(|name| KeyValue::stored_name(scope, user, name) == pair.name);
             if wanted {
@@ -100,7 +138,8 @@ fn unknown(name: &str) -> ApiError {
 pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     let name = ctx.params.get("name");
     let scope = scope(ctx.query.text("scope"))?;
-    let user = user(&ctx, ctx.query.text("user"))?;
+    let user = user(&ctx, ctx.query.text("user"), "key_value_pair_view")?;
+    require(&ctx, "key_value_pair_view", scope, name)?;
     let pair = datastore::get(ctx.services(), scope, user, name).await?.ok_or_else(|| unknown(name))?;
     let decrypt = ctx.query.flag("decrypt")?;
     if decrypt && pair.secret {
@@ -116,7 +155,8 @@ pub async fn set(ctx: Ctx) -> Result<Reply, ApiError> {
     let scope_text = body.take_text("scope");
     let scope = scope(scope_text.as_deref().or(ctx.query.text("scope")))?;
     let user_text = body.take_text("user");
-    let user = user(&ctx, user_text.as_deref().or(ctx.query.text("user")))?;
+    let user = user(&ctx, user_text.as_deref().or(ctx.query.text("user")), "key_value_pair_set")?;
+    require(&ctx, "key_value_pair_set", scope, &name)?;
     let ttl = match body.get("ttl").and_then(Value::as_i64) {
         Some(ttl) if ttl < 0 => return Err(ApiError::bad_request(format!("{ttl} is less than the minimum of 0"))),
         Some(ttl) => Some(Duration::from_secs(ttl.unsigned_abs())),
@@ -141,7 +181,8 @@ pub async fn set(ctx: Ctx) -> Result<Reply, ApiError> {
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let name = ctx.params.get("name");
     let scope = scope(ctx.query.text("scope"))?;
-    let user = user(&ctx, ctx.query.text("user"))?;
+    let user = user(&ctx, ctx.query.text("user"), "key_value_pair_delete")?;
+    require(&ctx, "key_value_pair_delete", scope, name)?;
     if !datastore::delete(ctx.services(), scope, user, name).await? {
         return Err(unknown(name));
     }

@@ -7,6 +7,7 @@ pub mod executions;
 pub mod keys;
 pub mod packs;
 pub mod policies;
+pub mod rbac;
 pub mod root;
 pub mod rule_enforcements;
 pub mod rules;

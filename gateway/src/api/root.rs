@@ -36,7 +36,7 @@ pub async fn user(ctx: Ctx) -> Result<Reply, ApiError> {
         "authentication": authentication,
         "rbac": {
             "enabled": access.enabled(),
-            "roles": access.roles(&identity.user),
+            "roles": identity.grants.roles().collect::<Vec<_>>(),
             "is_admin": identity.is_admin,
         },
     }))

@@ -70,7 +70,8 @@ async fn views_of(ctx: &Ctx, rows: &[&RuleEnforcement]) -> Result<Vec<Object>, A
     let projection =
         Projection::Include(EXECUTION_PARTS.into_iter().filter(|p| *p != "result").map(str::to_owned).collect());
     let mut shown: HashMap<Id, Object> = HashMap::new();
-    for execution in &executions {
+    let mine = |execution: &Execution| ctx.only_user().is_none_or(|user| execution.user() == Some(user));
+    for execution in executions.iter().filter(|execution| mine(execution)) {
         let object = view::execution(services, execution, ViewOptions::default()).await?;
         shown.insert(execution.id, projection.apply(&EXECUTION, object));
     }

@@ -1,14 +1,16 @@
 //! Rules and rule types (spec/api.md §7.6, spec/rules.md §6).
 
+use auth::Target;
 use content::checks;
 use domain::rules::{self, RuleInput};
 use model::{Id, Object, Rule, Versioned};
 use serde_json::{Value, json};
-use store::Order;
+use store::{Cond, Order};
 
 use crate::context::Ctx;
-use crate::http::list::{Attributes, Filter, ListSpec, Projection};
+use crate::http::list::{Attributes, Filter, List, ListSpec, Projection};
 use crate::http::{ApiError, Reply};
+use crate::webhooks::WEBHOOK_TYPE;
 
 const SPEC: ListSpec = ListSpec {
     default_limit: None,
@@ -50,9 +52,37 @@ fn input(ctx: &Ctx, default_pack: &str) -> Result<RuleInput, ApiError> {
     Ok(input)
 }
 
+/// 403 unless the caller may have this rule, its action and its webhook (spec/auth-rbac.md §8).
+fn require(ctx: &Ctx, permission: &str, input: &RuleInput) -> Result<(), ApiError> {
+    ctx.require(permission, Target::in_pack("rule", &input.pack, &input.name))?;
+    let user = &ctx.identity.user;
+    if input.trigger_type == WEBHOOK_TYPE {
+        let url = input.trigger_parameters.get("url").and_then(Value::as_str).unwrap_or_default();
+        ctx.require("webhook_create", Target::webhook(url)).map_err(|_| {
+            ApiError::forbidden(format!(
+                "User \"{user}\" doesn't have required permission (webhook_create) to use trigger {WEBHOOK_TYPE}"
+            ))
+        })?;
+    }
+    let action = &input.action.reference;
+    ctx.require("action_execute", Target::action(action)).map_err(|_| {
+        ApiError::forbidden(format!(
+            "User \"{user}\" doesn't have required (action_execute) permission to use action {action}"
+        ))
+    })
+}
+
+/// The rules that the caller sees.
+fn only_own(ctx: &Ctx, list: &mut List) {
+    if let Some(user) = ctx.only_user() {
+        list.find.conds.push(Cond::Eq("user", user.into()));
+    }
+}
+
 /// `GET /rules`.
 pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
-    let list = SPEC.parse(&ctx)?;
+    let mut list = SPEC.parse(&ctx)?;
+    only_own(&ctx, &mut list);
     let (rows, total) = list.fetch::<Rule>(&ctx).await?;
     let show_secrets = ctx.show_secrets()?;
     let mut items = Vec::with_capacity(rows.len());
@@ -74,7 +104,9 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `POST /rules`.
 pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
-    let rule = rules::create(ctx.services(), input(&ctx, "default")?).await?;
+    let input = input(&ctx, "default")?;
+    require(&ctx, "rule_create", &input)?;
+    let rule = rules::create(ctx.services(), input).await?;
     tracing::info!(rule = rule.reference, user = ctx.identity.user, "rule created");
     Reply::created(&rules::to_api(ctx.services(), &rule, true).await?)
 }
@@ -86,7 +118,10 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     if text.parse::<Id>().is_err() {
         return Err(ApiError::bad_request(format!("ValidationError (RuleDB:{text}) (Invalid ObjectID: ['id'])")));
     }
-    let rule = rules::replace(ctx.services(), old.id, input(&ctx, &old.pack)?).await?;
+    let input = input(&ctx, &old.pack)?;
+    // The stored rule was looked at by its path; what it becomes has to be the caller's to change as well.
+    require(&ctx, "rule_modify", &input)?;
+    let rule = rules::replace(ctx.services(), old.id, input).await?;
     tracing::info!(rule = rule.reference, user = ctx.identity.user, "rule changed");
     Reply::json(&rules::to_api(ctx.services(), &rule, true).await?)
 }
@@ -123,7 +158,8 @@ async fn view(ctx: &Ctx, rule: &Rule) -> Result<Object, ApiError> {
 
 /// `GET /rules/views`.
 pub async fn views(ctx: Ctx) -> Result<Reply, ApiError> {
-    let list = SPEC.parse(&ctx)?;
+    let mut list = SPEC.parse(&ctx)?;
+    only_own(&ctx, &mut list);
     let (rows, total) = list.fetch::<Rule>(&ctx).await?;
     let mut items = Vec::with_capacity(rows.len());
     for rule in &rows {

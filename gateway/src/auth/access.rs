@@ -1,51 +1,60 @@
-//! What an identity may do. RBAC is an adapter of this port; without it everybody may do everything.
+//! What an identity may do: RBAC's answer, or everything where RBAC is off.
 
-use std::fmt::Debug;
+use std::sync::Arc;
 
-use super::Identity;
+use auth::{Directory, Grants};
+
 use crate::http::ApiError;
 
-/// Decides on permissions (spec/auth-rbac.md §8, §9).
-pub trait Access: Debug + Send + Sync {
-    /// Whether RBAC is on.
-    fn enabled(&self) -> bool;
-
-    /// Whether the user has the admin or system_admin role.
-    fn is_admin(&self, user: &str) -> bool;
-
-    /// Roles by name, as `GET /user` shows them.
-    fn roles(&self, user: &str) -> Vec<String>;
-
-    /// Whether the identity has this permission globally or for its type.
-    fn has(&self, identity: &Identity, permission: &str) -> bool;
+/// Whether RBAC is on, and with what.
+#[derive(Debug, Clone)]
+pub struct Access {
+    everything: Arc<Grants>,
+    rbac: Option<Rbac>,
 }
 
-/// RBAC is off: every check passes and everybody is an administrator.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AllowAll;
-
-impl Access for AllowAll {
-    fn enabled(&self) -> bool {
-        false
-    }
-
-    fn is_admin(&self, _: &str) -> bool {
-        true
-    }
-
-    fn roles(&self, _: &str) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn has(&self, _: &Identity, _: &str) -> bool {
-        true
-    }
+#[derive(Debug, Clone)]
+struct Rbac {
+    directory: Arc<Directory>,
+    isolation: bool,
 }
 
-/// 403 unless the identity has the permission.
-pub fn require(access: &dyn Access, identity: &Identity, permission: &str) -> Result<(), ApiError> {
-    if access.has(identity, permission) {
-        return Ok(());
+impl Access {
+    /// RBAC is off: every check passes and everybody is an administrator.
+    pub fn off() -> Self {
+        Self { everything: Arc::new(Grants::everything()), rbac: None }
     }
-    Err(ApiError::forbidden(format!("User \"{}\" doesn't have required permission \"{permission}\"", identity.user)))
+
+    /// With `isolation`, users see only their own executions, rules and API keys (`rbac.permission_isolation`).
+    pub fn rbac(directory: Arc<Directory>, isolation: bool) -> Self {
+        Self { rbac: Some(Rbac { directory, isolation }), ..Self::off() }
+    }
+
+    pub fn enabled(&self) -> bool {
+        self.rbac.is_some()
+    }
+
+    pub fn isolates(&self) -> bool {
+        self.rbac.as_ref().is_some_and(|rbac| rbac.isolation)
+    }
+
+    /// What no role limits.
+    pub fn everything(&self) -> Arc<Grants> {
+        self.everything.clone()
+    }
+
+    /// What a user's roles grant. Without the store nobody gets anything but an error.
+    pub async fn grants(&self, user: &str) -> Result<Arc<Grants>, ApiError> {
+        match &self.rbac {
+            None => Ok(self.everything()),
+            Some(rbac) => Ok(rbac.directory.grants(user).await?),
+        }
+    }
+
+    /// Called after roles or assignments changed.
+    pub fn forget(&self) {
+        if let Some(rbac) = &self.rbac {
+            rbac.directory.forget();
+        }
+    }
 }

@@ -40,7 +40,7 @@ struct Known {
 pub struct Authenticator {
     services: Arc<Services>,
     enabled: bool,
-    access: Arc<dyn Access>,
+    access: Access,
     action_tokens: Option<ActionTokens>,
     cookie_secure: bool,
     cookie_same_site: SameSite,
@@ -90,8 +90,7 @@ impl Authenticator {
     pub async fn identify(&self, headers: &HeaderMap, query: &Query) -> Result<(Identity, Option<String>), ApiError> {
         if !self.enabled {
             let user = self.services.settings.system_user.clone();
-            let is_admin = true;
-            return Ok((Identity { user, method: Method::Disabled, location: Location::Header, is_admin }, None));
+            return Ok((self.unlimited(user, Method::Disabled, Location::Header), None));
         }
         let Some((credential, location)) = credential(headers, query) else {
             return Err(ApiError::unauthorized("Unauthorized - One of Token or API key required."));
@@ -108,8 +107,15 @@ impl Authenticator {
             }
             _ => None,
         };
-        let is_admin = self.access.is_admin(&known.user);
-        Ok((Identity { user: known.user.to_string(), method, location, is_admin }, cookie))
+        let user = known.user.to_string();
+        let grants = self.access.grants(&user).await?;
+        let is_admin = grants.is_admin();
+        let isolated = self.access.isolates() && !is_admin && user != self.services.settings.system_user;
+        Ok((Identity { user, method, location, is_admin, grants, isolated }, cookie))
+    }
+
+    fn unlimited(&self, user: String, method: Method, location: Location) -> Identity {
+        Identity { user, method, location, is_admin: true, grants: self.access.everything(), isolated: false }
     }
 
     async fn lookup(&self, credential: &Credential, now: Timestamp) -> Result<Known, ApiError> {
@@ -192,6 +198,11 @@ impl Authenticator {
         self.known.write().clear();
     }
 
+    /// Called after roles or assignments changed.
+    pub fn forget_roles(&self) {
+        self.access.forget();
+    }
+
     fn cookie(&self, token: &str, expiry: Timestamp, now: Timestamp) -> String {
         let mut cookie = format!(
             "auth-token={token}; Max-Age={}; Path=/; expires={}",
@@ -209,10 +220,6 @@ impl Authenticator {
             SameSite::Unset => "",
         });
         cookie
-    }
-
-    pub fn access(&self) -> &dyn Access {
-        &*self.access
     }
 }
 

@@ -1,36 +1,23 @@
 //! Who is calling: passwords for logging in, tokens and API keys for everything else (spec/api.md §3, §8).
 //!
-//! * [`AuthBackend`] is the port that checks passwords; [`htpasswd::FlatFile`] is the adapter for Apache's files.
+//! * Passwords are checked by an [`AuthBackend`] of the crate `auth`.
 //! * [`authenticator::Authenticator`] finds the [`Identity`] behind a request's credentials, from a small cache.
 //! * [`tokens`] are the endpoints of the auth service; [`throttle`] slows down guessing.
-//! * [`access`] is the port that decides what an identity may do.
+//! * [`access`] knows what an identity's roles grant, [`guard`] holds each request against it.
 
 pub mod access;
 pub mod authenticator;
-pub mod htpasswd;
+pub mod guard;
 pub mod throttle;
 pub mod tokens;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use ::auth::{AuthBackend, Grants};
 use model::Timestamp;
 
-use self::access::{Access, AllowAll};
-
-/// Checks a user's password.
-#[async_trait]
-pub trait AuthBackend: Debug + Send + Sync {
-    /// Whether the password is this user's. An error means that it could not be checked; its text holds no secret.
-    async fn authenticate(&self, user: &str, password: &str) -> Result<bool, BackendError>;
-}
-
-/// The backend could not check a password.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BackendError(pub String);
+use self::access::Access;
 
 /// How users prove who they are.
 #[derive(Debug, Clone)]
@@ -46,8 +33,10 @@ pub struct AuthOptions {
     pub cookie_secure: bool,
     /// `api.auth_cookie_same_site`.
     pub cookie_same_site: SameSite,
-    /// What identities may do; [`AllowAll`] when RBAC is off.
-    pub access: Arc<dyn Access>,
+    /// What identities may do.
+    pub access: Access,
+    /// `rbac.sync_remote_groups`: at a login, the backend's groups give and take roles.
+    pub sync_groups: bool,
 }
 
 /// Who checks passwords.
@@ -68,7 +57,8 @@ impl AuthOptions {
             service_token_ttl: Duration::from_secs(86_400),
             cookie_secure: true,
             cookie_same_site: SameSite::Lax,
-            access: Arc::new(AllowAll),
+            access: Access::off(),
+            sync_groups: false,
         }
     }
 }
@@ -89,6 +79,10 @@ pub struct Identity {
     pub method: Method,
     pub location: Location,
     pub is_admin: bool,
+    /// What the user's roles grant.
+    pub grants: Arc<Grants>,
+    /// Sees only what is the user's own (`rbac.permission_isolation`).
+    pub isolated: bool,
 }
 
 /// By what the caller was known.
@@ -113,6 +107,13 @@ pub enum Location {
 impl Identity {
     /// Of an endpoint without authentication.
     pub fn anonymous() -> Self {
-        Self { user: String::new(), method: Method::Disabled, location: Location::Header, is_admin: false }
+        Self {
+            user: String::new(),
+            method: Method::Disabled,
+            location: Location::Header,
+            is_admin: false,
+            grants: Arc::default(),
+            isolated: false,
+        }
     }
 }

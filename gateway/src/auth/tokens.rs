@@ -9,6 +9,9 @@ use model::{Id, Object, Token, User};
 use serde_json::json;
 use store::{Query as Find, StoreError, StoreExt};
 
+use ::auth::AuthBackend;
+use ::auth::rbac::sync_groups;
+
 use super::AuthMode;
 use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may};
@@ -46,7 +49,11 @@ async fn login(ctx: &Ctx) -> Result<String, ApiError> {
         AuthMode::Standalone(backend) => backend,
         AuthMode::Proxy => {
             let forwarded = ctx.header("x-forwarded-user").filter(|user| !user.is_empty()).map(str::to_owned);
-            return forwarded.or_else(|| basic(ctx).map(|(user, _)| user)).ok_or_else(refused);
+            // Keys of users are stored as `user:name`: a name with a colon could be another user's key.
+            return forwarded
+                .or_else(|| basic(ctx).map(|(user, _)| user))
+                .filter(|user| !user.contains(':'))
+                .ok_or_else(refused);
         }
     };
     let (user, password) = basic(ctx).ok_or_else(refused)?;
@@ -67,7 +74,24 @@ async fn login(ctx: &Ctx) -> Result<String, ApiError> {
         return Err(refused());
     }
     throttle.succeeded(&user, from);
+    sync_roles(ctx, backend.as_ref(), &user).await;
     Ok(user)
+}
+
+/// The roles that the user's groups bring. A failure doesn't keep anybody from logging in: the roles stay as they are.
+async fn sync_roles(ctx: &Ctx, backend: &dyn AuthBackend, user: &str) {
+    if !ctx.gateway.auth.sync_groups || !ctx.gateway.auth.access.enabled() || !backend.knows_groups() {
+        return;
+    }
+    let changed = match backend.groups(user).await {
+        Ok(groups) => sync_groups(ctx.services().store.as_ref(), user, &groups).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match changed {
+        Ok(true) => ctx.roles_changed(),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(user, error, "the user's groups can't be brought in: roles stay as they are"),
+    }
 }
 
 /// `POST /tokens`.

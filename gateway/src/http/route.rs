@@ -27,8 +27,11 @@ pub enum Need {
     Login,
     /// A login of an administrator.
     Admin,
-    /// A login with this permission (spec/auth-rbac.md §9).
+    /// A login with this permission (spec/auth-rbac.md §9): a global one, or on the resource that the path's first
+    /// parameter names.
     Permission(&'static str),
+    /// A login with this permission on what the body or the query names: the handler asks `Ctx::require`.
+    Checked(&'static str),
 }
 
 pub type Handler = fn(Ctx) -> BoxFuture<'static, Result<Reply, ApiError>>;

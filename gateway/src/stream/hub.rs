@@ -108,6 +108,7 @@ pub async fn run(shared: Arc<Shared>, cancel: CancellationToken) {
             Some(Received::Lost(count)) => {
                 tracing::warn!(count, "the event stream lost events: its clients are cut off");
                 shared.forget_credentials();
+                shared.forget_roles();
                 // Nobody listening is fine.
                 drop(shared.hub.sender.send(Announced::Lost));
             }
@@ -121,6 +122,9 @@ async fn carry(shared: &Shared, event: Arc<Event>) {
     if let Event::Content { collection, .. } = event.as_ref() {
         if matches!(collection.as_str(), "tokens" | "api_keys" | "users") {
             shared.forget_credentials();
+        }
+        if matches!(collection.as_str(), "roles" | "role_assignments") {
+            shared.forget_roles();
         }
         return;
     }

@@ -57,6 +57,7 @@ pub async fn follow(ctx: Ctx) -> Result<Reply, ApiError> {
     // Subscribed before anything is read: what happens meanwhile is heard of twice, not missed.
     let events = ctx.gateway.hub.subscribe(ctx.gateway.limits.max_streams)?;
     let execution = executions::find(&ctx, ctx.params.get("id")).await?;
+    ctx.require_execution("execution_view", &execution)?;
     let follower = Follower {
         shared: ctx.gateway.clone(),
         execution: execution.id,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::FlatFile;
 use bus::LocalBus;
 use domain::action_token::ActionTokens;
 use domain::crypto::Crypto;
 use domain::{Services, Settings};
-use gateway::{AuthOptions, FlatFile, Gateway, GatewayOptions, Limits, Mount, PortsReady};
+use gateway::{AuthOptions, Gateway, GatewayOptions, Limits, Mount, PortsReady};
 use model::{Action, Id, Resource, RunnerType, SystemClock, Timestamp, Token, User};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};

@@ -33,6 +33,7 @@ pub struct Config {
     pub coordinator: Coordinator,
     pub listen: Listen,
     pub auth: Auth,
+    pub rbac: Rbac,
     pub api: Api,
     pub content: Content,
     pub system: System,
@@ -124,6 +125,19 @@ impl Default for Auth {
             api_url: None,
         }
     }
+}
+
+/// Role-based access control. Off: everybody who logs in may do everything.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rbac {
+    pub enable: bool,
+    /// At a login, the groups that the backend knows bring and take roles.
+    pub sync_remote_groups: bool,
+    /// Users see only their own executions, rules and API keys.
+    pub permission_isolation: bool,
+    /// What `squall rbac apply` reads: roles/, assignments/, mappings/; `<content.base_path>/rbac` if none is given.
+    pub definitions_dir: Option<PathBuf>,
 }
 
 /// The REST API.

@@ -1,5 +1,6 @@
 //! Creating, replacing and deleting actions, with their files.
 
+use auth::Target;
 use bus::Change;
 use content::checks;
 use domain::triggers::{self, Dispatch};
@@ -107,6 +108,7 @@ async fn refuse_duplicate(ctx: &Ctx, action: &Action) -> Result<(), ApiError> {
 /// `POST /actions`.
 pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let (action, files) = parse(&ctx, "default").await?;
+    ctx.require("action_create", Target::in_pack("action", &action.pack, &action.name))?;
     refuse_duplicate(&ctx, &action).await?;
     write_files(&ctx, &action, &files).await?;
     ctx.services().store.insert(&action).await?;
@@ -120,6 +122,8 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let old = ctx.by_ref::<Action>(ctx.params.get("ref")).await?;
     refuse_system_pack(&old.pack)?;
     let (action, files) = parse(&ctx, &old.pack).await?;
+    // The path's action was looked at; under its new name it has to be the caller's to change as well.
+    ctx.require("action_modify", Target::in_pack("action", &action.pack, &action.name))?;
     let action = Action { id: old.id, ..action };
     refuse_duplicate(&ctx, &action).await?;
     write_files(&ctx, &action, &files).await?;

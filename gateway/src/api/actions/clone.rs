@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use auth::Target;
 use bus::Change;
 use model::{Action, Id};
 use serde_json::json;
@@ -26,6 +27,8 @@ pub async fn clone(ctx: Ctx) -> Result<Reply, ApiError> {
     let pack = body.take_text("dest_pack").unwrap_or_default();
     let name = body.take_text("dest_action").unwrap_or_default();
     let overwrite = body.take_bool("overwrite").unwrap_or(false);
+    require(&ctx, "action_view", &source.pack, &source.name)?;
+    require(&ctx, "action_create", &pack, &name)?;
     refuse_system_pack(&pack)?;
     if files::directory(&ctx, &pack).await?.is_none() {
         return Err(ApiError::bad_request(format!("Destination pack '{pack}' doesn't exist")));
@@ -39,6 +42,9 @@ pub async fn clone(ctx: Ctx) -> Result<Reply, ApiError> {
     let existing = store.first::<Action>(&Find::eq("ref", format!("{pack}.{name}"))).await?;
     if existing.is_some() && !overwrite {
         return Err(ApiError::bad_request("The requested destination action already exists"));
+    }
+    if existing.is_some() {
+        require(&ctx, "action_delete", &pack, &name)?;
     }
     let clone = renamed(&source, &pack, &name, Id::fresh(ctx.services().now()));
     copy_files(&ctx, &source, &clone).await?;
@@ -56,6 +62,12 @@ pub async fn clone(ctx: Ctx) -> Result<Reply, ApiError> {
     changed::<Action>(ctx.services(), Change::Create, clone.id, &clone.reference);
     tracing::info!(action = source.reference, clone = clone.reference, user = ctx.identity.user, "action cloned");
     Reply::created(&clone.to_api())
+}
+
+/// Here a refusal is 401 (spec/auth-rbac.md §9).
+fn require(ctx: &Ctx, permission: &str, pack: &str, name: &str) -> Result<(), ApiError> {
+    let outcome = ctx.require(permission, Target::in_pack("action", pack, name));
+    outcome.map_err(|error| ApiError { status: http::StatusCode::UNAUTHORIZED, ..error })
 }
 
 /// The clone: its script has the clone's name in the directory of the original's.

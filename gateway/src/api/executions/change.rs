@@ -1,5 +1,6 @@
 //! Requesting, cancelling, pausing and re-running.
 
+use auth::Target;
 use domain::executions::{self, Cancellation, Request};
 use model::python::repr;
 use model::{Execution, Object, ResultValue, Status, Timestamp};
@@ -45,12 +46,40 @@ fn user_of(ctx: &Ctx, body: &mut Object) -> Result<String, ApiError> {
     }
 }
 
+/// 403 unless the caller may run this action; one that doesn't exist is for the request to refuse.
+async fn require_action(ctx: &Ctx, reference: &str) -> Result<(), ApiError> {
+    let outcome = ctx.require("action_execute", Target::action(reference));
+    if outcome.is_err() && ctx.services().catalog.action(reference).await?.is_none() {
+        return Err(ApiError::bad_request(format!("Action \"{reference}\" cannot be found.")));
+    }
+    outcome
+}
+
+/// Under RBAC the context can't name another user than the one that was checked, and says what that one's roles are.
+async fn settle_user(ctx: &Ctx, user: &str, context: &mut Object) -> Result<(), ApiError> {
+    let access = &ctx.gateway.auth.access;
+    if !access.enabled() {
+        return Ok(());
+    }
+    if !ctx.identity.is_admin {
+        context.insert("user".to_owned(), user.into());
+        // The parent's user would become the child's.
+        if let Some(Value::Object(parent)) = context.get_mut("parent") {
+            parent.remove("user");
+        }
+    }
+    let grants = access.grants(context.get("user").and_then(Value::as_str).unwrap_or(user)).await?;
+    let roles: Vec<&str> = grants.roles().collect();
+    context.insert("rbac".to_owned(), json!({"user": context.get("user"), "roles": roles}));
+    Ok(())
+}
+
 /// `POST /executions`.
 pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&REQUEST)?;
     let user = user_of(&ctx, &mut body)?;
     let mut context = body.take_object("context").unwrap_or_default();
-    context.insert("user".to_owned(), user.into());
+    context.insert("user".to_owned(), user.as_str().into());
     if let Some(text) = ctx.header("st2-context").filter(|text| !text.is_empty()) {
         match serde_json::from_str::<Value>(text) {
             Ok(Value::Object(more)) => context.extend(more),
@@ -64,8 +93,11 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
             }
         }
     }
+    let action = body.take_text("action").unwrap_or_default();
+    require_action(&ctx, &action).await?;
+    settle_user(&ctx, &user, &mut context).await?;
     let request = Request {
-        action: body.take_text("action").unwrap_or_default(),
+        action,
         parameters: body.take_object("parameters").unwrap_or_default(),
         context,
         delay: delay(&body)?,
@@ -93,6 +125,7 @@ const RERUN: Shape = Shape {
 pub async fn rerun(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&RERUN)?;
     let original = find(&ctx, ctx.params.get("id")).await?;
+    require_action(&ctx, &original.action).await?;
     let parameters = body.take_object("parameters").unwrap_or_default();
     let tasks = body.take_texts("tasks").unwrap_or_default();
     let reset = body.take_texts("reset").unwrap_or_default();

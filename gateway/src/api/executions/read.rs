@@ -106,6 +106,9 @@ fn order(ctx: &Ctx, list: &mut List) {
 pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut list = SPEC.parse(&ctx)?;
     order(&ctx, &mut list);
+    if let Some(user) = ctx.only_user() {
+        list.find.conds.push(Cond::Eq("user", user.into()));
+    }
     list.projection = with_masking_keys(std::mem::take(&mut list.projection));
     let (rows, total) = list.fetch::<Execution>(&ctx).await?;
     let with_blobs = matches!(&list.projection, Projection::Include(_)) && list.projection.shows("result");
@@ -230,9 +233,10 @@ pub async fn filters(ctx: Ctx) -> Result<Reply, ApiError> {
     let wanted = ctx.query.list("types");
     let store = &ctx.services().store;
     let collection = <Execution as model::Resource>::COLLECTION;
+    let visible = ctx.only_user().map_or_else(Find::all, |user| Find::eq("user", user));
     let mut filters = Object::new();
     for field in TYPES.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name)) {
-        let keys = store.distinct(collection, field, &Find::all(), MAX_FILTER_VALUES).await?;
+        let keys = store.distinct(collection, field, &visible, MAX_FILTER_VALUES).await?;
         let mut values: Vec<Value> = keys
             .into_iter()
             .filter_map(|key| match key {
@@ -241,7 +245,7 @@ pub async fn filters(ctx: Ctx) -> Result<Reply, ApiError> {
             })
             .collect();
         let nullable = matches!(field, "rule" | "trigger" | "trigger_type");
-        if nullable && has_null(store.as_ref(), field).await? {
+        if nullable && has_null(store.as_ref(), field, &visible).await? {
             values.insert(0, Value::Null);
         }
         filters.insert(field.to_owned(), values.into());
@@ -249,7 +253,7 @@ pub async fn filters(ctx: Ctx) -> Result<Reply, ApiError> {
     Reply::json(&filters)
 }
 
-async fn has_null(store: &dyn Store, field: &'static str) -> Result<bool, ApiError> {
-    let find = Find::filter(Cond::Absent(field)).limit(1);
+async fn has_null(store: &dyn Store, field: &'static str, visible: &Find) -> Result<bool, ApiError> {
+    let find = visible.clone().and(Cond::Absent(field)).limit(1);
     Ok(!store.find(<Execution as model::Resource>::COLLECTION, &find).await?.is_empty())
 }
