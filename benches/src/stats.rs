@@ -15,6 +15,11 @@ impl Samples {
         self.0.len()
     }
 
+    /// How many are longer than this.
+    pub fn above(&self, limit: Duration) -> usize {
+        self.0.iter().filter(|sample| **sample > limit).count()
+    }
+
     /// `p` from 0 to 100, nearest rank.
     pub fn percentile(&mut self, p: f64) -> Duration {
         self.0.sort_unstable();

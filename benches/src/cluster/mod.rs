@@ -2,6 +2,7 @@
 
 mod executions;
 mod failover;
+mod rolling;
 mod sensors;
 mod ticks;
 
@@ -12,7 +13,7 @@ use e2e::Api;
 use e2e::lab::{Lab, LabOptions};
 
 /// What `cluster` measures if nothing is named.
-pub const ALL: [&str; 5] = ["latency", "backlog", "failover", "ticks", "sensors"];
+pub const ALL: [&str; 6] = ["latency", "backlog", "failover", "ticks", "sensors", "rolling"];
 
 /// A number from the environment, for shorter or longer runs.
 fn number(name: &str, default: usize) -> usize {
@@ -29,6 +30,7 @@ pub async fn run(bin_dir: &Path, names: &[String]) -> Result<()> {
             "failover" => failover::run(&mut lab(bin_dir, 1, &[]).await?).await?,
             "ticks" => ticks::run(&mut lab(bin_dir, 1, &[]).await?).await?,
             "sensors" => sensors::run(&mut lab(bin_dir, 1, &[]).await?).await?,
+            "rolling" => rolling::run(&mut lab(bin_dir, 1, &[("node", "stop_delay = \"1s\"")]).await?).await?,
             other => bail!("unknown measurement {other}: known are {}", ALL.join(", ")),
         }
     }

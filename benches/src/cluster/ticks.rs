@@ -47,7 +47,7 @@ pub async fn run(lab: &mut Lab) -> Result<()> {
 }
 
 /// Scheduled time → how much later its execution was requested, µs.
-async fn lateness(api: &Api, index: usize) -> Result<HashMap<i64, i64>> {
+pub async fn lateness(api: &Api, index: usize) -> Result<HashMap<i64, i64>> {
     let path = format!("/v1/executions?rule=tick{index}&limit=-1&include_attributes=start_timestamp,trigger_instance");
     let found = api.get(&path).await?;
     let time =

@@ -184,9 +184,12 @@ pub async fn slots_fired_once(api: &Api, index: usize, seconds: u64, least: usiz
         }
     }
     for (_, id) in &slots {
-        let enforcements = api.get(&format!("/v1/ruleenforcements?trigger_instance={id}")).await?;
+        // Rules with the same timer share its trigger.
+        let path = format!("/v1/ruleenforcements?trigger_instance={id}&rule_ref=default.tick{index}");
+        let enforcements = api.get(&path).await?;
         anyhow::ensure!(enforcements.as_array().map(Vec::len) == Some(1), "instance {id}: {enforcements}");
-        let executions = api.get(&format!("/v1/executions?trigger_instance={id}&include_attributes=id")).await?;
+        let path = format!("/v1/executions?trigger_instance={id}&rule=tick{index}&include_attributes=id");
+        let executions = api.get(&path).await?;
         anyhow::ensure!(executions.as_array().map(Vec::len) == Some(1), "instance {id}: {executions}");
     }
     let (at, ids) = slots.into_iter().unzip();
