@@ -71,6 +71,7 @@ pub mod changes;
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod document;
+pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod limits;

@@ -59,13 +59,17 @@ impl Contexts {
         Self { values: vec![Arc::new(initial)], links: vec![Link::Initial], cache: Mutex::default() }
     }
 
-    pub(super) fn restore(values: Vec<Arc<Object>>, links: Vec<Link>) -> Self {
+    pub(crate) fn restore(values: Vec<Arc<Object>>, links: Vec<Link>) -> Self {
         Self { values, links, cache: Mutex::default() }
     }
 
     /// Whether there is an initial context: there is none if inputs or vars couldn't be evaluated.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    pub fn links(&self) -> &[Link] {
+        &self.links
     }
 
     pub fn values(&self) -> &[Arc<Object>] {

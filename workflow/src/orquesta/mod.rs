@@ -13,6 +13,8 @@ pub mod expression;
 pub mod graph;
 pub mod inspect;
 pub mod machines;
+#[cfg(any(test, feature = "contract"))]
+pub mod plain;
 pub mod spec;
 pub mod state;
 pub mod status;

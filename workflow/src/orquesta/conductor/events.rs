@@ -248,6 +248,9 @@ impl Conductor {
     /// Whether the instance is to run again (spec/orquesta.md §12).
     fn wants_retry(&self, seq: u32, env: Env<'_>) -> Result<bool, ConductError> {
         let instance = &self.state.tasks[seq as usize];
+        if !matches!(instance.status, Status::Succeeded | Status::Failed) {
+            return Ok(false);
+        }
         let Some(retry) = instance.retry.as_ref().filter(|retry| retry.tally < retry.count) else { return Ok(false) };
         let Some(when) = &retry.when else { return Ok(instance.status.is_abended()) };
         let ctx = self.state.contexts.merged(instance.ctx_in);

@@ -13,6 +13,9 @@ mod rerun;
 mod schedule;
 mod transitions;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

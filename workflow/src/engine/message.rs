@@ -1,0 +1,72 @@
+//! What is put into a workflow's inbox.
+
+use model::{Id, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::host::Wish;
+use crate::limits::MAX_BODY_BYTES;
+use crate::orquesta::{RerunRequest, Status};
+use crate::rows::Message;
+
+/// Larger results stay with their executions.
+const MAX_RESULT_BYTES: usize = MAX_BODY_BYTES / 4;
+
+const STATUS: &str = "status";
+const WISH: &str = "wish";
+const RERUN: &str = "rerun";
+
+/// A message as the engine reads it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "lowercase")]
+pub enum Content {
+    /// An execution of the workflow has a status; of a completed one `result`, or nothing where it is too large.
+    Status {
+        status: Status,
+        result: Option<Value>,
+    },
+    Wish {
+        wish: Wish,
+    },
+    /// Run again, shown by another execution.
+    Rerun {
+        execution: Id,
+        tasks: Option<Vec<Again>>,
+    },
+}
+
+/// A task to run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    pub task: String,
+    pub route: u32,
+    pub reset_items: bool,
+}
+
+impl From<Again> for RerunRequest {
+    fn from(again: Again) -> Self {
+        Self { task: again.task, route: again.route, reset_items: again.reset_items }
+    }
+}
+
+/// An execution has a status that a workflow wants to know: completed, pending, paused or running again.
+pub fn status(execution: Id, attempt: u32, status: Status, result: Option<&Value>, at: Timestamp) -> Message {
+    let small = result.filter(|result| result.to_string().len() <= MAX_RESULT_BYTES);
+    let content = Content::Status { status, result: small.cloned() };
+    message(execution, attempt, &format!("{STATUS}:{status}"), &content, at)
+}
+
+/// Somebody wants a workflow to pause, resume or cancel; `request` tells one wish from the next.
+pub fn wish(request: Id, wish: Wish, at: Timestamp) -> Message {
+    message(request, 1, WISH, &Content::Wish { wish }, at)
+}
+
+/// A new execution runs a completed workflow again: the tasks given, or all that abended.
+pub fn rerun(execution: Id, tasks: Option<Vec<Again>>, at: Timestamp) -> Message {
+    message(execution, 1, RERUN, &Content::Rerun { execution, tasks }, at)
+}
+
+fn message(source: Id, attempt: u32, kind: &str, content: &Content, at: Timestamp) -> Message {
+    let body = serde_json::to_string(content).unwrap_or_default();
+    Message { source, attempt, kind: kind.to_owned(), at, body }
+}

@@ -1,0 +1,371 @@
+//! The durable engine: takes what happened from a workflow's inbox, lets the conductor decide, and writes the new
+//! state together with what it leads to, in one transaction; then carries that out (DESIGN §5).
+//!
+//! * [`Engine::begin`] makes a workflow; [`message`] says what may be delivered to it.
+//! * [`Engine::run`] is the loop of one node: claim, decide, commit, launch; and launch what others left behind.
+//! * [`Host`] is the system around it: executions and the datastore. The node wires it.
+//! * [`Job`] is the pure part: one workflow, its executions, what a message leads to.
+//!
+//! A result is used once: messages are unique in the inbox, and an execution that isn't under way any more is of no
+//! interest. A launch happens once: its id is derived from its number in the workflow, which is committed before it
+//! is launched. Workflows that were worked on last are kept in memory by their revision; whoever claims one that
+//! moved on elsewhere loads it anew.
+
+mod host;
+mod job;
+pub mod message;
+mod rows;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::resource::Object;
+use model::{Clock, Id};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub use host::{Answers, Host, HostError, Launched, Order, Report, Signal, Wish};
+pub use job::{Effect, Job, Running};
+
+use crate::error::StateError;
+use crate::orquesta::expression::Expressions;
+use crate::orquesta::{ConductError, Conductor, Document, Env, ErrorEntry, Program, Status};
+use crate::port::{Claim, Claimed, Created, Drain, WorkflowState};
+use crate::rows::{Launch, Message, Received};
+
+/// What heads of this engine's workflows say.
+pub const NAME: &str = "orquesta";
+
+/// A workflow may look up keys named by other keys; past this many rounds it fails.
+const MAX_KEY_ROUNDS: usize = 50;
+/// Launches that a relay takes at once.
+const RELAY: u32 = 100;
+
+/// How an engine works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long launches of a commit are its holder's.
+    pub hold: Duration,
+    /// Looks for work at least so often, rung or not.
+    pub look_every: Duration,
+    /// Workflows kept in memory.
+    pub cached: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { hold: Duration::from_secs(10), look_every: Duration::from_secs(5), cached: 64 }
+    }
+}
+
+/// A workflow to begin.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// Derived from the execution.
+    pub id: Id,
+    /// The action execution that stands for it.
+    pub execution: Id,
+    /// Inspected already.
+    pub document: Document,
+    /// What expressions see beside inputs: `st2`, `parent`.
+    pub context: Object,
+    pub inputs: Object,
+}
+
+/// Why a call of the engine didn't succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("the state of workflow {workflow} can't be read: {reason}")]
+    Corrupt { workflow: Id, reason: String },
+    #[error(transparent)]
+    Conduct(#[from] ConductError),
+}
+
+/// An engine of a node.
+#[derive(Debug)]
+pub struct Engine {
+    state: Arc<dyn WorkflowState>,
+    host: Arc<dyn Host>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    jobs: HashMap<Id, (u64, Job, u64)>,
+    uses: u64,
+}
+
+/// What is known while a workflow is worked on.
+struct Work {
+    job: Job,
+    answers: Answers,
+}
+
+impl Engine {
+    pub fn new(state: Arc<dyn WorkflowState>, host: Arc<dyn Host>, clock: Arc<dyn Clock>, options: Options) -> Self {
+        Self { state, host, clock, options, cache: Mutex::default() }
+    }
+
+    /// Begins a workflow and launches its first tasks. Twice is once.
+    ///
+    /// # Errors
+    ///
+    /// If the state or the host don't answer: call again.
+    pub async fn begin(&self, begin: Begin) -> Result<(), EngineError> {
+        let now = self.clock.now();
+        let program = Arc::new(Program::new(crate::orquesta::Definition::read(&begin.document)));
+        let mut answers = Answers::new();
+        let (mut job, effects) = loop {
+            let expressions = self.host.expressions(answers.clone());
+            let env = Env { expressions: &*expressions, now };
+            let begun = Conductor::create(program.clone(), begin.context.clone(), begin.inputs.clone(), env)
+                .map(|conductor| Job::new(begin.id, begin.execution, now, conductor))
+                .and_then(|mut job| job.start(env).map(|effects| (job, effects)));
+            match begun {
+                Ok(begun) => break begun,
+                Err(error) => self.learn(&begin.context, error, &mut answers).await?,
+            }
+        };
+        let creation = rows::creation(&mut job, effects, begin.document, now)?;
+        let launches = creation.changes.launches.clone();
+        let created = self.state.create(creation, self.options.hold).await?;
+        if created == Created::New {
+            self.remember(job, 1);
+            self.launch_all(begin.id, launches).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts messages into a workflow's inbox and works on it if nobody else does.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be stored: deliver them again. Once stored, somebody works on them.
+    pub async fn deliver(&self, workflow: Id, messages: &[Message]) -> Result<(), EngineError> {
+        self.state.deliver(workflow, messages).await?;
+        // What isn't done here is done by the loop of some node.
+        if let Err(error) = self.work_on(Some(workflow)).await {
+            tracing::debug!(%workflow, %error, "a workflow is left to the loop");
+        }
+        Ok(())
+    }
+
+    /// Works until `stop` says so.
+    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        let mut wakes = self.state.wakes();
+        let mut pause = Duration::from_millis(100);
+        while !*stop.borrow() {
+            match self.round().await {
+                Ok(true) => pause = Duration::from_millis(100),
+                Ok(false) => {
+                    tokio::select! {
+                        _ = stop.changed() => {}
+                        rung = wakes.wait() => if !rung { return },
+                        () = tokio::time::sleep(self.options.look_every) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the workflow engine can't go on; it tries again");
+                    tokio::select! {
+                        _ = stop.changed() => {}
+                        () = tokio::time::sleep(pause.mul_f64(0.5 + rand_share())) => {}
+                    }
+                    pause = (pause * 2).min(self.options.look_every);
+                }
+            }
+        }
+    }
+
+    /// Works on one workflow, or launches what was left behind; false if there was nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If the state or the host don't answer.
+    pub async fn round(&self) -> Result<bool, EngineError> {
+        if self.work_on(None).await? {
+            return Ok(true);
+        }
+        let taken = self.state.take_launches(self.clock.now(), self.options.hold, RELAY).await?;
+        let found = !taken.is_empty();
+        for taken in taken {
+            self.launch_all(taken.workflow, vec![taken.launch]).await?;
+        }
+        Ok(found)
+    }
+
+    /// Drains a workflow, as long as messages come; false if there was nothing to do.
+    async fn work_on(&self, workflow: Option<Id>) -> Result<bool, EngineError> {
+        let mut workflow = workflow;
+        let mut worked = false;
+        loop {
+            let now = self.clock.now();
+            let claim = workflow.map_or_else(|| Claim::next(now), |workflow| Claim::one(workflow, now));
+            let Claimed::Drain(drain) = self.state.claim(&claim).await? else { return Ok(worked) };
+            let id = drain.state().id;
+            if drain.state().engine != NAME || (drain.messages().is_empty() && drain.due().is_empty()) {
+                drain.release().await;
+                return Ok(worked);
+            }
+            worked = true;
+            let more = self.drain(drain).await?;
+            if !more {
+                return Ok(true);
+            }
+            workflow = Some(id);
+        }
+    }
+
+    /// One transaction: messages in, state and launches out. Returns whether more messages wait.
+    async fn drain(&self, drain: Box<dyn Drain>) -> Result<bool, EngineError> {
+        let now = self.clock.now();
+        let head = drain.state().clone();
+        let messages = self.with_results(drain.messages()).await?;
+        let mut answers = Answers::new();
+        let mut cached = self.recall(head.id, head.rev);
+        let (mut work, effects) = loop {
+            let job = match cached.take() {
+                Some(job) => job,
+                None => rows::load(&*drain, &head).await?,
+            };
+            let context = job.conductor.state().contexts.values().first().cloned().unwrap_or_default();
+            let expressions = self.host.expressions(answers.clone());
+            let mut work = Work { job, answers };
+            match decide(&mut work.job, &messages, &*expressions, now) {
+                Ok(effects) => break (work, effects),
+                // The job is half-way: it is loaded again.
+                Err(error) => {
+                    answers = std::mem::take(&mut work.answers);
+                    self.learn(&context, error, &mut answers).await?;
+                }
+            }
+        };
+        let used = messages.iter().map(|(seq, ..)| *seq).collect();
+        let changes = rows::changes(&mut work.job, effects, used, drain.due(), (head.rev + 1, now))?;
+        let launches = changes.launches.clone();
+        let committed = drain.commit(changes, self.options.hold).await?;
+        self.remember(work.job, committed.rev);
+        self.launch_all(head.id, launches).await?;
+        Ok(committed.more)
+    }
+
+    /// Reads messages, and fetches results that they only refer to.
+    async fn with_results(&self, received: &[Received]) -> Result<Vec<Read>, EngineError> {
+        let mut messages = Vec::with_capacity(received.len());
+        for Received { seq, message } in received {
+            let Ok(mut content) = serde_json::from_str::<message::Content>(&message.body) else {
+                tracing::warn!(kind = message.kind, source = %message.source, "a message can't be read; it is dropped");
+                messages.push((*seq, message.source, None));
+                continue;
+            };
+            if let message::Content::Status { status, result: result @ None } = &mut content
+                && status.is_completed()
+            {
+                *result = Some(self.host.result(message.source).await?);
+            }
+            messages.push((*seq, message.source, Some(content)));
+        }
+        Ok(messages)
+    }
+
+    /// Fetches keys that an evaluation asked for.
+    async fn learn(&self, context: &Object, error: ConductError, answers: &mut Answers) -> Result<(), EngineError> {
+        let Some(keys) = error.keys() else { return Err(error.into()) };
+        let unknown: Vec<_> = keys.iter().filter(|key| !answers.contains_key(key)).cloned().collect();
+        if unknown.is_empty() || answers.len() > MAX_KEY_ROUNDS * 100 {
+            return Err(HostError("the datastore doesn't answer for keys that an expression reads".to_owned()).into());
+        }
+        answers.extend(self.host.fetch_keys(context, &unknown).await?);
+        Ok(())
+    }
+
+    /// Carries launches out and takes them off the outbox. What the host can't do now is left for the next relay.
+    async fn launch_all(&self, workflow: Id, launches: Vec<Launch>) -> Result<(), EngineError> {
+        let mut done = Vec::with_capacity(launches.len());
+        for launch in launches {
+            match self.carry_out(workflow, &launch).await {
+                Ok(()) => done.push(launch.id),
+                Err(error) => {
+                    tracing::warn!(%workflow, launch = %launch.id, kind = launch.kind, %error, "a launch is tried again");
+                }
+            }
+        }
+        if !done.is_empty() {
+            self.state.mark_launched(workflow, &done).await?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, workflow: Id, launch: &Launch) -> Result<(), EngineError> {
+        let body = rows::body_of(&*self.state, workflow, launch).await?;
+        match rows::Kind::of(launch, &body)? {
+            rows::Kind::Order(order) => match self.host.launch(workflow, &order).await? {
+                Launched::Requested => {}
+                Launched::Refused(reason) => {
+                    let result = serde_json::json!({"errors": [{"message": reason}]});
+                    let failed = message::status(order.id, 1, Status::Failed, Some(&result), self.clock.now());
+                    self.state.deliver(workflow, &[failed]).await?;
+                }
+            },
+            rows::Kind::Report(report) => self.host.report(workflow, &report).await?,
+            rows::Kind::Signal(signal) => self.host.signal(workflow, &signal).await?,
+        }
+        Ok(())
+    }
+
+    /// A job as it was left at a revision.
+    fn recall(&self, workflow: Id, rev: u64) -> Option<Job> {
+        let (known, job, _) = self.cache.lock().jobs.remove(&workflow)?;
+        (known == rev).then_some(job)
+    }
+
+    fn remember(&self, job: Job, rev: u64) {
+        let mut cache = self.cache.lock();
+        if job.is_finished() {
+            return;
+        }
+        cache.uses += 1;
+        let now = cache.uses;
+        if cache.jobs.len() >= self.options.cached
+            && let Some(oldest) = cache.jobs.iter().min_by_key(|(_, (.., used))| *used).map(|(id, _)| *id)
+        {
+            cache.jobs.remove(&oldest);
+        }
+        cache.jobs.insert(job.id, (rev, job, now));
+    }
+}
+
+/// A message: its place in the inbox, its source, and what it says if it can be read.
+type Read = (u64, Id, Option<message::Content>);
+
+fn decide(
+    job: &mut Job,
+    messages: &[Read],
+    expressions: &dyn Expressions,
+    now: model::Timestamp,
+) -> Result<Vec<Effect>, ConductError> {
+    let env = Env { expressions, now };
+    let mut effects = Vec::new();
+    for (_, source, content) in messages {
+        if let Some(content) = content {
+            effects.extend(job.take(*source, content.clone(), env)?);
+        }
+    }
+    Ok(effects)
+}
+
+/// Between 0 and 1: for waits that shouldn't fall together.
+fn rand_share() -> f64 {
+    f64::from(std::time::Instant::now().elapsed().subsec_nanos() % 1000) / 1000.0
+}
+
+/// A workflow that can't be begun shows this.
+pub fn failure(entry: &ErrorEntry) -> serde_json::Value {
+    serde_json::json!({"output": null, "errors": [entry]})
+}
