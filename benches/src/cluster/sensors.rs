@@ -26,7 +26,7 @@ fn write_pack(dir: &std::path::Path) -> Result<()> {
     )?;
     std::fs::write(
         pack.join("sensors/beat.yaml"),
-        "class_name: Beat\nentry_point: beat.py\ndescription: Dispatches\npoll_interval: 0.1\ntrigger_types:\n  \
+        "class_name: Beat\nentry_point: beat.py\ndescription: Dispatches\npoll_interval: 5\ntrigger_types:\n  \
          - name: beat\n    description: A beat\n    payload_schema:\n      type: object\n",
     )?;
     std::fs::write(

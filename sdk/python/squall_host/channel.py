@@ -7,7 +7,7 @@ must not reach these threads.
 import json
 import os
 import sys
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock, get_ident, start_new_thread
 from os import read, write
 from queue import SimpleQueue
 from select import POLLIN, poll
@@ -21,6 +21,8 @@ __all__ = ["Channel", "Refused"]
 READ_BYTES = 64 * 1024
 # Beyond a day the exact time of the next look does not matter, and poll takes an int of milliseconds.
 LONGEST_WAIT = 86400.0
+# A signal that comes just before the main thread falls asleep is heard of when it wakes up.
+NAP = 0.2
 
 
 class Refused(Exception):
@@ -41,6 +43,9 @@ class Channel:
         self._modules = 0
         self._root = None
         self._ready = False
+        self._main = get_ident()
+        self._in_send = False
+        self._interruption = None
         #: Changes of triggers as (change, trigger), in order.
         self.triggers = SimpleQueue()
         self.max_line = 1 << 20
@@ -80,7 +85,8 @@ class Channel:
             message["trace_context"] = trace_context
         try:
             self.send(message)
-            done.acquire()
+            while not done.acquire(True, NAP):
+                pass
         finally:
             with self._state:
                 self._waiting.pop(ident, None)
@@ -104,6 +110,25 @@ class Channel:
         line = _dump(message) + b"\n"
         if len(line) > self.max_line:
             raise Refused("the message has %d bytes, the limit is %d" % (len(line), self.max_line))
+        is_main = get_ident() == self._main
+        if is_main:
+            self._in_send = True
+        try:
+            self._write(line)
+        finally:
+            if is_main:
+                self._in_send = False
+                interruption, self._interruption = self._interruption, None
+                if interruption is not None:
+                    raise interruption
+
+    def interrupt(self, error):
+        """For a signal's handler: raises the error now, or once the message that is being sent is whole."""
+        if not self._in_send:
+            raise error
+        self._interruption = error
+
+    def _write(self, line):
         rest = memoryview(line)
         try:
             with self._writing:

@@ -28,7 +28,7 @@ def run(request, control):
     _set_up_logging(link, request)
     logger = log.getLogger("SensorWrapper.%s.%s" % (request["pack"], request["class_name"]))
     service = SensorService(link, request["pack"], request["class_name"], logger, start)
-    signal.signal(signal.SIGTERM, _on_terminate)
+    signal.signal(signal.SIGTERM, _on_terminate(link))
     life = _Life(logger)
     try:
         life.sensor = _load(request, service, start.get("config") or {})
@@ -53,9 +53,12 @@ class _Terminated(SystemExit):
     """The container wants the sensor to end."""
 
 
-def _on_terminate(_number, _frame):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated(0)
+def _on_terminate(link):
+    def handle(_number, _frame):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        link.interrupt(_Terminated(0))
+
+    return handle
 
 
 def _exit_code(stop):
