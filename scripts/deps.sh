@@ -15,6 +15,8 @@ command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v python3 >/dev/null || packages+=(python3)
 if [ "$what" = test ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+    # A directory service to log in by.
+    command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || packages+=(slapd)
 fi
 # The servers that a cluster stands on: for the tests, and for `make cluster`.
 if [ "$what" != build ]; then

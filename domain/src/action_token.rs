@@ -47,6 +47,9 @@ pub struct ActionToken {
     pub user: String,
     #[serde(rename = "x")]
     pub expiry: Timestamp,
+    /// Of an operator on the node's host ([`ActionTokens::issue_operator`]): no role limits it.
+    #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
+    pub operator: bool,
 }
 
 /// Why a token is refused; the texts never hold the token.
@@ -105,7 +108,16 @@ impl ActionTokens {
 
     /// A token for `user`, good until `now` + `ttl`.
     pub fn issue(&self, execution: Id, user: &str, now: Timestamp, ttl: Duration) -> String {
-        let token = ActionToken { execution, user: user.to_owned(), expiry: now.plus(ttl) };
+        self.sign(&ActionToken { execution, user: user.to_owned(), expiry: now.plus(ttl), operator: false })
+    }
+
+    /// A token for whoever may read this secret, which is to say the node's owner on its host.
+    pub fn issue_operator(&self, now: Timestamp, ttl: Duration) -> String {
+        let user = "operator".to_owned();
+        self.sign(&ActionToken { execution: Id::fresh(now), user, expiry: now.plus(ttl), operator: true })
+    }
+
+    fn sign(&self, token: &ActionToken) -> String {
         let claims = serde_json::json!(token).to_string();
         let claims = URL_SAFE_NO_PAD.encode(claims);
         let signature = URL_SAFE_NO_PAD.encode(self.mac(&claims).finalize().into_bytes());
@@ -145,6 +157,9 @@ mod tests {
         let execution = Id::fresh(NOW);
         let text = tokens.issue(execution, "stänley", NOW, Duration::from_secs(60));
         let token = tokens.verify(&text, NOW).unwrap();
+        assert!(!token.operator);
+        let operator = tokens.issue_operator(NOW, Duration::from_secs(60));
+        assert!(tokens.verify(&operator, NOW).unwrap().operator);
         assert_eq!((token.execution, token.user.as_str()), (execution, "stänley"));
         assert_eq!(tokens.verify(&text, NOW.plus(Duration::from_secs(60))), Err(ActionTokenError::Expired));
         assert_eq!(ActionTokens::new([8; 32]).verify(&text, NOW), Err(ActionTokenError::Forged));

@@ -30,11 +30,34 @@ pub enum Command {
     /// Certificates, tokens, and the state of a cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Roles: who may do what.
+    #[command(subcommand)]
+    Rbac(RbacCommand),
     /// Print the configuration that a node would start with, as TOML.
     Config {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RbacCommand {
+    /// Make roles, assignments and group mappings those of the definition files.
+    ///
+    /// Nothing is changed if a file has an error. On the host of a single box no token is needed.
+    Apply {
+        /// Holds roles/, assignments/ and mappings/ [default: the configuration's].
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Read the definition files and tell the first error.
+    Check {
+        /// Holds roles/, assignments/ and mappings/.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
     },
 }
 

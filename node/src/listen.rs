@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use gateway::Mount;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, Role};
 
 /// Where a running node listens; `addresses.json` of the data directory.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Addresses {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub combined: Option<SocketAddr>,
@@ -95,6 +95,23 @@ impl Addresses {
         std::fs::write(&partial, text)
             .and_then(|()| std::fs::rename(&partial, &path))
             .with_context(|| format!("can't write {}", path.display()))
+    }
+
+    /// Those of the node that runs on this directory; none if none does, or did until it crashed.
+    pub fn read(data_dir: &Path) -> Result<Option<Self>> {
+        let path = Self::file(data_dir);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let addresses: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+                let listens = |address: SocketAddr| {
+                    std::net::TcpStream::connect_timeout(&reachable(address), std::time::Duration::from_secs(1)).is_ok()
+                };
+                let one = addresses.combined.or(addresses.api).or(addresses.local);
+                Ok(one.is_some_and(listens).then_some(addresses))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+        }
     }
 
     /// A file that stays behind only misleads until the next start.

@@ -9,6 +9,7 @@ mod listen;
 mod logging;
 mod membership;
 mod patience;
+mod rbac;
 mod roles;
 mod run;
 mod secrets;
@@ -48,6 +49,7 @@ fn start(arguments: Arguments) -> Result<()> {
             return Ok(());
         }
         Command::Cluster(command) => return cluster::run(command),
+        Command::Rbac(command) => return rbac::run(command),
         Command::Dev(dev) => (dev_config(&dev)?, Extras { greet: true, demo: dev.demo }),
         Command::Server(server) => {
             let mut config = config::load(&Config::default(), Some(&server.config))?;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use auth::{Directory, FlatFile};
+use anyhow::{Context, Result, anyhow};
+use auth::backend::{Helper, Ldap};
+use auth::{AuthBackend, Directory, FlatFile};
 use domain::Services;
 use domain::action_token::ActionTokens;
 use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, SameSite};
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::port::GroupPort;
-use crate::config::{Config, Role, Span};
+use crate::config::{Backend, Config, Mode, Role, Span};
 use crate::data_dir::DataDir;
 use crate::health::NodeReady;
 use crate::listen::Addresses;
@@ -152,7 +153,7 @@ impl Roles {
             let watched = readiness.clone();
             roles.after.run("health", |cancel| watched.watch(cancel));
         }
-        let gateway = Gateway::build(gateway_options(wiring, addresses, tokens, readiness));
+        let gateway = Gateway::build(gateway_options(wiring, addresses, tokens, readiness)?);
         roles.intake.run("gateway", |cancel| async move { gateway.serve(listeners, cancel).await });
         Ok(roles)
     }
@@ -291,33 +292,14 @@ fn gateway_options(
     addresses: &Addresses,
     tokens: ActionTokens,
     readiness: Arc<NodeReady>,
-) -> GatewayOptions {
-    let Wiring { config, services, data, membership } = wiring;
-    let users = config.auth.htpasswd_file.clone().unwrap_or_else(|| data.htpasswd());
-    let mut auth = AuthOptions::standalone(Arc::new(FlatFile::new(users)));
-    auth.enabled = config.auth.enable;
-    if config.rbac.enable {
-        auth.access = Access::rbac(Arc::new(Directory::new(services.store.clone())), config.rbac.permission_isolation);
-        auth.sync_groups = config.rbac.sync_remote_groups;
-    }
-    auth.mode = match auth.mode {
-        AuthMode::Standalone(backend) => AuthMode::Standalone(backend),
-        other => other,
-    };
-    auth.token_ttl = config.auth.token_ttl.0;
-    auth.service_token_ttl = config.auth.service_token_ttl.0;
-    auth.cookie_secure = config.api.auth_cookie_secure;
-    auth.cookie_same_site = match config.api.auth_cookie_same_site.as_str() {
-        "strict" => SameSite::Strict,
-        "none" => SameSite::None,
-        "unset" => SameSite::Unset,
-        _ => SameSite::Lax,
-    };
+) -> Result<GatewayOptions> {
+    let Wiring { config, services, membership, .. } = wiring;
+    let auth = auth_options(wiring)?;
     let api_url = config.auth.api_url.clone().or_else(|| {
         let own = addresses.api_url();
         own.strip_suffix("/v1").map(str::to_owned)
     });
-    GatewayOptions {
+    Ok(GatewayOptions {
         services: (*services).clone(),
         auth,
         action_tokens: Some(tokens),
@@ -326,5 +308,36 @@ fn gateway_options(
         readiness,
         cluster: Some(Arc::new(GroupPort((*membership).clone()))),
         limits: Limits { max_body_size: config.api.max_body_size, ..Limits::default() },
+    })
+}
+
+/// Who checks passwords, and whether RBAC is on.
+fn auth_options(wiring: &Wiring<'_>) -> Result<AuthOptions> {
+    let Wiring { config, services, data, .. } = wiring;
+    let given = &config.auth;
+    let backend: Arc<dyn AuthBackend> = match given.backend {
+        Backend::FlatFile => Arc::new(FlatFile::new(given.htpasswd_file.clone().unwrap_or_else(|| data.htpasswd()))),
+        Backend::Ldap => Arc::new(Ldap::new(given.ldap.options()?).context("section [auth.ldap]")?),
+        Backend::Pam => Arc::new(Helper::new(given.pam.options())),
+    };
+    let mut auth = AuthOptions::standalone(backend);
+    if given.mode == Mode::Proxy {
+        auth.mode = AuthMode::Proxy { trusted: given.trusted_proxies.clone() };
     }
+    auth.enabled = given.enable;
+    auth.token_ttl = given.token_ttl.0;
+    auth.service_token_ttl = given.service_token_ttl.0;
+    if config.rbac.enable {
+        let directory = Arc::new(Directory::new(services.store.clone()));
+        auth.access = Access::rbac(directory, config.rbac.permission_isolation);
+        auth.sync_groups = config.rbac.sync_remote_groups;
+    }
+    auth.cookie_secure = config.api.auth_cookie_secure;
+    auth.cookie_same_site = match config.api.auth_cookie_same_site.as_str() {
+        "strict" => SameSite::Strict,
+        "none" => SameSite::None,
+        "unset" => SameSite::Unset,
+        _ => SameSite::Lax,
+    };
+    Ok(auth)
 }

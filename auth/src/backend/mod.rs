@@ -1,12 +1,16 @@
 //! Passwords and groups: the port and its adapters (spec/auth-rbac.md §2).
 
+pub mod helper;
 pub mod htpasswd;
+pub mod ldap;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+pub use helper::{Helper, HelperOptions};
 pub use htpasswd::FlatFile;
+pub use ldap::{Ldap, LdapOptions};
 
 /// Checks a user's password, and may know the user's groups.
 ///

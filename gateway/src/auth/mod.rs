@@ -11,6 +11,7 @@ pub mod guard;
 pub mod throttle;
 pub mod tokens;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,8 +44,11 @@ pub struct AuthOptions {
 #[derive(Debug, Clone)]
 pub enum AuthMode {
     Standalone(Arc<dyn AuthBackend>),
-    /// A trusted front end did and tells the user in `X-Forwarded-User`.
-    Proxy,
+    /// A front end did and tells the user in `X-Forwarded-User`.
+    Proxy {
+        /// Addresses of the front ends that are believed.
+        trusted: Vec<IpAddr>,
+    },
 }
 
 impl AuthOptions {

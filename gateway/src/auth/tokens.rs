@@ -47,7 +47,12 @@ fn basic(ctx: &Ctx) -> Option<(String, String)> {
 async fn login(ctx: &Ctx) -> Result<String, ApiError> {
     let backend = match &ctx.gateway.auth.mode {
         AuthMode::Standalone(backend) => backend,
-        AuthMode::Proxy => {
+        AuthMode::Proxy { trusted } => {
+            let from = ctx.peer.map(|peer| peer.ip().to_canonical());
+            if !from.is_some_and(|from| trusted.contains(&from)) {
+                tracing::warn!(?from, "a login that doesn't come from a trusted front end is refused");
+                return Err(refused());
+            }
             let forwarded = ctx.header("x-forwarded-user").filter(|user| !user.is_empty()).map(str::to_owned);
             // Keys of users are stored as `user:name`: a name with a colon could be another user's key.
             return forwarded

@@ -25,7 +25,7 @@ struct Client {
 pub async fn follow(ctx: Ctx) -> Result<Reply, ApiError> {
     let shared = &ctx.gateway;
     let events = shared.hub.subscribe(shared.limits.max_streams)?;
-    let filter = Arc::new(Filter::parse(&ctx.query));
+    let filter = Arc::new(Filter::parse(&ctx.query, ctx.only_user()));
     shared.hub.register(&filter);
     let client = Client { shared: shared.clone(), events, filter, greeted: false, ended: false };
     Ok(super::reply(futures::stream::unfold(client, |mut client| async {

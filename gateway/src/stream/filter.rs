@@ -24,10 +24,13 @@ pub struct Filter {
     executions: Vec<String>,
     end_event: Option<String>,
     end_execution: Option<String>,
+    /// Sees only this user's executions.
+    only_user: Option<String>,
 }
 
 impl Filter {
-    pub fn parse(query: &Query) -> Self {
+    /// `only_user`: whose executions alone may be seen, under isolation.
+    pub fn parse(query: &Query, only_user: Option<&str>) -> Self {
         let owned = |name: &str| query.list(name).into_iter().map(str::to_owned).collect::<Vec<_>>();
         let mut events = owned("events");
         if events.is_empty() {
@@ -39,10 +42,19 @@ impl Filter {
             executions: owned("execution_ids"),
             end_event: query.text("end_event").map(str::to_owned),
             end_execution: query.text("end_execution_id").map(str::to_owned),
+            only_user: only_user.map(str::to_owned),
         }
     }
 
+    pub fn is_isolated(&self) -> bool {
+        self.only_user.is_some()
+    }
+
     pub fn wants(&self, event: &Meta) -> bool {
+        // Announcements and aliases are about nobody's execution.
+        if event.about != About::Other && self.only_user.is_some() && self.only_user != event.user {
+            return false;
+        }
         let named = self.events.iter().any(|glob| matches(glob, &event.name));
         let action = || event.action.as_ref().is_some_and(|action| self.actions.contains(action));
         let execution =
@@ -134,6 +146,7 @@ mod tests {
             action: action.map(str::to_owned),
             id: id.map(|id| id.parse().unwrap()),
             completed: true,
+            user: Some("ana".to_owned()),
         }
     }
 
@@ -145,7 +158,7 @@ mod tests {
         let announcement = event("st2.announcement__x", About::Other, None, None);
         let output = event("st2.execution.output__create", About::Output, Some("core.noop"), Some(id));
         let wanted = |query: &str| {
-            let filter = Filter::parse(&Query::parse(Some(query)));
+            let filter = Filter::parse(&Query::parse(Some(query)), None);
             [&execution, &live, &announcement, &output].map(|event| filter.wants(event))
         };
         assert_eq!(wanted(""), [true, true, true, false]);
@@ -154,7 +167,14 @@ mod tests {
         assert_eq!(wanted("action_refs=a.b"), [false; 4]);
         assert_eq!(wanted(&format!("execution_ids={id}")), [true, false, false, false]);
         let ending = format!("end_event=st2.execution__update&end_execution_id={id}");
-        let filter = Filter::parse(&Query::parse(Some(&ending)));
+        let filter = Filter::parse(&Query::parse(Some(&ending)), None);
         assert!(filter.ends(&execution) && !filter.ends(&live));
+        let seen_by = |user: &str| {
+            let filter = Filter::parse(&Query::parse(Some("events=*")), Some(user));
+            let unknown = Meta { user: None, ..output.clone() };
+            [&execution, &live, &output, &announcement, &unknown].map(|event| filter.wants(event))
+        };
+        assert_eq!(seen_by("ana"), [true, true, true, true, false]);
+        assert_eq!(seen_by("bob"), [false, false, false, true, false]);
     }
 }

@@ -1,5 +1,6 @@
 //! One subscription to the bus for all stream clients: each event is encoded once, then fanned out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bus::{Change, Event, Received, Topic};
@@ -8,6 +9,7 @@ use domain::view::{self, ViewOptions};
 use model::{Execution, Id};
 use parking_lot::RwLock;
 use serde_json::{Value, json};
+use store::StoreExt;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,8 @@ pub struct Meta {
     /// Id of the execution, or of the execution that output is of; a liveaction's own.
     pub id: Option<Id>,
     pub completed: bool,
+    /// Whose execution it is about; none where it is about none, or that isn't known.
+    pub user: Option<String>,
 }
 
 /// One event as the stream shows it.
@@ -60,14 +64,20 @@ pub struct Hub {
     sender: broadcast::Sender<Announced>,
     /// Of the clients that take encoded events: what none of them wants is not encoded.
     filters: RwLock<Vec<Arc<Filter>>>,
+    /// Execution → user, for output.
+    owners: RwLock<HashMap<Id, String>>,
     pub(super) stopping: CancellationToken,
 }
+
+/// Executions whose users are remembered.
+const OWNERS: usize = 10_000;
 
 impl Hub {
     pub fn new(backlog: usize) -> Self {
         Self {
             sender: broadcast::Sender::new(backlog.max(16)),
             filters: RwLock::default(),
+            owners: RwLock::default(),
             stopping: CancellationToken::new(),
         }
     }
@@ -87,6 +97,25 @@ impl Hub {
 
     pub(super) fn unregister(&self, filter: &Arc<Filter>) {
         self.filters.write().retain(|other| !Arc::ptr_eq(other, filter));
+    }
+
+    /// The user of the execution that output is of; asked only while somebody sees no more than what is his own.
+    async fn owner_of(&self, shared: &Shared, execution: Id) -> Option<String> {
+        if !self.filters.read().iter().any(|filter| filter.is_isolated()) {
+            return None;
+        }
+        if let Some(user) = self.owners.read().get(&execution) {
+            return Some(user.clone());
+        }
+        // Unknown is nobody's: output is not shown then, and the next chunk asks again.
+        let found = shared.services.store.read::<Execution>(execution).await.ok()??;
+        let user = found.user().unwrap_or_default().to_owned();
+        let mut owners = self.owners.write();
+        if owners.len() >= OWNERS {
+            owners.clear();
+        }
+        owners.insert(execution, user.clone());
+        Some(user)
     }
 
     fn is_wanted(&self, meta: &Meta) -> bool {
@@ -155,6 +184,7 @@ async fn encode(shared: &Shared, event: &Event) -> Vec<Encoded> {
                 action: Some(chunk.action_ref.clone()),
                 id: Some(chunk.execution_id),
                 completed: false,
+                user: shared.hub.owner_of(shared, chunk.execution_id).await,
             };
             wanted(shared, meta, || super::output::chunk_frame(chunk))
         }
@@ -175,7 +205,7 @@ fn wanted(shared: &Shared, meta: Meta, frame: impl FnOnce() -> Bytes) -> Vec<Enc
 }
 
 fn other(shared: &Shared, name: String, body: impl FnOnce() -> Value) -> Vec<Encoded> {
-    let meta = Meta { name: name.clone(), about: About::Other, action: None, id: None, completed: false };
+    let meta = Meta { name: name.clone(), about: About::Other, action: None, id: None, completed: false, user: None };
     wanted(shared, meta, || frame(&name, &body().to_string()))
 }
 
@@ -189,7 +219,8 @@ async fn encode_execution(shared: &Shared, change: Change, execution: &Execution
     {
         let name = format!("st2.{kind}__{}", suffix(change));
         let completed = execution.status.is_completed();
-        let meta = Meta { name, about, action: Some(execution.action.clone()), id: Some(id), completed };
+        let user = execution.user().map(str::to_owned);
+        let meta = Meta { name, about, action: Some(execution.action.clone()), id: Some(id), completed, user };
         if !shared.hub.is_wanted(&meta) {
             continue;
         }

@@ -8,6 +8,7 @@ mod cluster;
 mod executions;
 mod files;
 mod golden;
+mod rbac;
 mod recordings;
 mod stream;
 mod support;

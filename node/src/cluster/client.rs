@@ -10,7 +10,7 @@ use crate::config::ServerUrl;
 
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// A client of `/v1/cluster`.
+/// A client of `/v1/cluster`, and of what else operators ask an API.
 pub struct ApiClient {
     client: reqwest::Client,
     base: String,
@@ -42,7 +42,8 @@ impl ApiClient {
         Ok(answer["leader"].as_str().unwrap_or_default().to_owned())
     }
 
-    async fn call(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<Value> {
+    /// The answer's body; an error holds the answer's text.
+    pub async fn call(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<Value> {
         // The address may hold a password.
         let shown = ServerUrl::new(self.base.as_str());
         let mut url = reqwest::Url::parse(&self.base).with_context(|| format!("'{shown}' is not a URL"))?;

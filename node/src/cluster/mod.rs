@@ -17,13 +17,13 @@ use anyhow::{Context, Result, bail};
 use raft::pki;
 use serde_json::Value;
 
-use self::client::ApiClient;
+pub use self::client::ApiClient;
 use self::door::Door;
 use crate::args::{ClusterCommand, Target};
 use crate::config::{self, Config};
 
 /// Where packages put a node's configuration.
-const USUAL_CONFIG: &str = "/etc/squall/squall.toml";
+pub const USUAL_CONFIG: &str = "/etc/squall/squall.toml";
 
 /// Runs a command; what it prints goes to standard output.
 pub fn run(command: ClusterCommand) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What types can't say: limits, and keys that must fit each other. Each error names its key.
 
+use super::access;
 use super::cluster::Role;
 use super::servers::CoordinatorBackend;
 use super::{Config, ConfigError, Span};
@@ -14,11 +15,15 @@ pub fn check(config: &Config) -> Outcome {
     check_times(config)?;
     check_servers(config)?;
     check_cluster(config)?;
+    access::check(&config.auth, &config.rbac)?;
     if config.runners.max_concurrent == 0 {
         return fail("key `runners.max_concurrent`: must be at least 1");
     }
     if !["strict", "lax", "none", "unset"].contains(&config.api.auth_cookie_same_site.as_str()) {
         return fail("key `api.auth_cookie_same_site`: must be strict, lax, none or unset");
+    }
+    if config.api.auth_cookie_same_site == "none" && !config.api.auth_cookie_secure {
+        return fail("key `api.auth_cookie_same_site`: none needs `api.auth_cookie_secure`");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Every key has a default; a key that doesn't exist is an error that names the nearest one.
 
+mod access;
 mod check;
 mod cluster;
 mod duration;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use access::{Auth, Backend, Mode, Rbac};
 pub use cluster::{Cluster, Role};
 pub use duration::Span;
 pub use load::{ConfigError, load};
@@ -97,47 +99,6 @@ impl Default for Listen {
         let local = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
         Self { combined: local(8080), auth: local(9100), api: local(9101), stream: local(9102) }
     }
-}
-
-/// Authentication.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// Without it every request is the system user's.
-    pub enable: bool,
-    /// Users and password hashes (bcrypt, apr1, SHA); `<data_dir>/htpasswd` if none is given.
-    pub htpasswd_file: Option<PathBuf>,
-    /// Longest life of a token.
-    pub token_ttl: Span,
-    /// Life of the tokens that actions and sensors get.
-    pub service_token_ttl: Span,
-    /// What `X-API-URL` tells clients; the API's own address if none is given.
-    pub api_url: Option<String>,
-}
-
-impl Default for Auth {
-    fn default() -> Self {
-        Self {
-            enable: true,
-            htpasswd_file: None,
-            token_ttl: Span::days(1),
-            service_token_ttl: Span::days(1),
-            api_url: None,
-        }
-    }
-}
-
-/// Role-based access control. Off: everybody who logs in may do everything.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rbac {
-    pub enable: bool,
-    /// At a login, the groups that the backend knows bring and take roles.
-    pub sync_remote_groups: bool,
-    /// Users see only their own executions, rules and API keys.
-    pub permission_isolation: bool,
-    /// What `squall rbac apply` reads: roles/, assignments/, mappings/; `<content.base_path>/rbac` if none is given.
-    pub definitions_dir: Option<PathBuf>,
 }
 
 /// The REST API.

@@ -2,6 +2,7 @@
 //!
 //! * [`Mongo`], [`Rabbit`], [`Postgres`], [`Redis`], [`ZooKeeper`]: one process each (with its data directory) that can
 //!   be stopped, killed, paused and started again under the same address. Dropping one kills it and removes its data.
+//! * [`Slapd`]: a directory service, for logins.
 //! * [`ReplicaSet`], [`RabbitCluster`]: several of them that form a whole.
 //! * [`shared`]: the instances that a whole test run shares, announced by environment variables (`make test` sets
 //!   them); every test takes a database, a virtual host or a prefix of its own there.
@@ -18,6 +19,7 @@ mod process;
 mod rabbit;
 mod redis;
 pub mod shared;
+pub mod slapd;
 mod zookeeper;
 
 pub use mongo::{Mongo, ReplicaSet};
@@ -26,4 +28,5 @@ pub use postgres::Postgres;
 pub use process::{Process, private_dir, sweep, wait_for};
 pub use rabbit::{Rabbit, RabbitCluster};
 pub use redis::Redis;
+pub use slapd::Slapd;
 pub use zookeeper::ZooKeeper;
