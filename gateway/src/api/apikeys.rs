@@ -137,7 +137,9 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&BODY)?;
     let mut key = to_change(&ctx).await?;
-    if body.take_text("key_hash").is_some_and(|hash| !hash.is_empty() && hash != key.key_hash) {
+    // Clients send back what they were shown, masked.
+    let unchanged = ["", MASK, key.key_hash.as_str()];
+    if body.take_text("key_hash").is_some_and(|hash| !unchanged.contains(&hash.as_str())) {
         return Err(ApiError::bad_request("Update of key_hash is not allowed."));
     }
     let user = user_of(&ctx, &mut body)?;
