@@ -166,7 +166,17 @@ impl Lab {
         let line = if roles.is_empty() { String::new() } else { format!("roles = [{}]\n", roles.join(", ")) };
         fs::write(self.nodes[index].dir.join("roles"), line)?;
         self.launch(index)?;
+        self.wait_live(index).await;
         Ok(index)
+    }
+
+    /// Until the node's process answers at all.
+    async fn wait_live(&self, index: usize) {
+        let api = Api::anonymous(&self.nodes[index].base);
+        eventually(&format!("{} answers", self.nodes[index].name), START, || async {
+            api.health("live").await.ok().filter(|reply| reply.status == 200)
+        })
+        .await;
     }
 
     /// The node's configuration file.
@@ -201,6 +211,10 @@ impl Lab {
             ("coordinator", coordinator),
         ];
         for (section, line) in &self.options.config {
+            // A node's own roles come before everybody's.
+            if *section == "node" && line.starts_with("roles") && !roles.is_empty() {
+                continue;
+            }
             match sections.iter_mut().find(|(name, _)| name == section) {
                 Some((_, text)) => *text += &format!("{line}\n"),
                 None => sections.push((section, format!("{line}\n"))),
@@ -217,9 +231,12 @@ impl Lab {
         anyhow::ensure!(node.child.is_none(), "{} runs already", node.name);
         let log = File::options().create(true).append(true).open(node.dir.join("node.log"))?;
         let level = std::env::var("SQUALL_TEST_LOG").unwrap_or_else(|_| "info,openraft=warn".to_owned());
-        let child = self
-            .network
-            .command(index, &self.options.program())
+        let mut command = self.network.command(index, &self.options.program());
+        // Numbers for benchmarks are no configuration.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SQUALL_BENCH")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["server", "--config"])
             .arg(&config)
             .env("SQUALL_ADMIN_PASSWORD", PASSWORD)
