@@ -15,5 +15,7 @@ pub mod jinja;
 pub mod jsonpath;
 pub mod params;
 pub mod pyregex;
+pub mod workflow;
+mod yaql;
 
 pub use jinja::{Context, KeyAnswer, KeyRequest, KeySource, NoKeys, RenderError, is_template, render, render_text};

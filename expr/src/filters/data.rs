@@ -47,6 +47,17 @@ pub(crate) fn dumps(value: &Json) -> String {
     out
 }
 
+/// The same with an indent and separators.
+pub(crate) fn dumps_with(value: &Json, indent: Option<usize>, item: &str, key: &str) -> Result<String, Error> {
+    if indent.is_some_and(|indent| indent > 64) {
+        return Err(failed("indent must be small"));
+    }
+    let style = Style { indent, item: item.to_owned(), key: key.to_owned(), sort: false };
+    let mut out = String::new();
+    write(&mut out, value, &style, 0);
+    Ok(out)
+}
+
 fn write(out: &mut String, value: &Json, style: &Style, depth: usize) {
     match value {
         Json::Number(number) if number.is_f64() => out.push_str(&float_repr(number.as_f64().unwrap_or(f64::NAN))),

@@ -10,7 +10,7 @@ mod versions;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-pub(crate) use data::dumps;
+pub(crate) use data::{dumps, dumps_with};
 pub(crate) use methods::call_method;
 pub(crate) use text::MAGIC_NONE;
 

@@ -5,7 +5,7 @@
 const MAX_CHAIN: usize = 300;
 
 /// Whether some `{{ }}` or `{% %}` holds a longer chain than is taken.
-pub(super) fn is_too_complex(text: &str) -> bool {
+pub(crate) fn is_too_complex(text: &str) -> bool {
     let mut rest = text;
     while let Some(open) = rest.find('{') {
         let Some(tag) = rest[open + 1..].strip_prefix(['{', '%']) else {

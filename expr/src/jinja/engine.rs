@@ -23,7 +23,7 @@ const RECURSION: usize = 100;
 pub(crate) const KEYS_VARIABLE: &str = "\0keys";
 const TEMPLATE: &str = "template";
 
-static BASE: LazyLock<Environment<'static>> = LazyLock::new(|| {
+pub(crate) static BASE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
     minijinja_contrib::add_to_environment(&mut env);
     env.set_unknown_method_callback(crate::filters::call_method);

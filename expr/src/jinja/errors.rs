@@ -8,12 +8,12 @@ use model::python;
 use super::{RenderError, values};
 
 /// A template that can't be compiled.
-pub(super) fn syntax(error: &Error) -> RenderError {
+pub(crate) fn syntax(error: &Error) -> RenderError {
     RenderError::Syntax(message(error, |_| None))
 }
 
 /// The text of `error`; `evaluate` gives values of expressions in the same context.
-pub(super) fn message(error: &Error, evaluate: impl Fn(&str) -> Option<Jinja>) -> String {
+pub(crate) fn message(error: &Error, evaluate: impl Fn(&str) -> Option<Jinja>) -> String {
     let detail = error.detail().unwrap_or_default();
     if let Some(expression) = undefined_expression(detail) {
         return undefined(expression, evaluate);

@@ -3,11 +3,11 @@
 //! [`render_text`] and [`render`] are what callers need. Compiled templates are cached by text; each rendering is
 //! bounded in work and output. An undefined name is an error everywhere, in Jinja2's words.
 
-mod complexity;
+pub(crate) mod complexity;
 mod datastore;
 mod engine;
-mod errors;
-mod percent;
+pub(crate) mod errors;
+pub(crate) mod percent;
 mod slices;
 pub(crate) mod values;
 
@@ -84,7 +84,7 @@ pub enum RenderError {
 pub use engine::is_template;
 
 pub(crate) use datastore::keys_of;
-pub(crate) use engine::{Compiled, KEYS_VARIABLE, Scope as Variables, compile};
+pub(crate) use engine::{BASE, Compiled, KEYS_VARIABLE, Scope as Variables, compile};
 
 impl Context<'_> {
     /// Runs `then` with these variables in the engine's form.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Rewrites `'literal' % operand` inside `{{ }}` and `{% %}` to the filter `percent_format`. The operand is one
 /// postfix expression: a name, literal or parenthesis, followed by attributes, subscripts, calls and filters.
-pub(super) fn rewrite(text: &str) -> Cow<'_, str> {
+pub(crate) fn rewrite(text: &str) -> Cow<'_, str> {
     if !text.contains('%') || !text.contains(['\'', '"']) {
         return Cow::Borrowed(text);
     }
