@@ -9,7 +9,7 @@ use serde::Serialize;
 use store::{Batch, Query, Store, StoreError, StoreExt};
 
 use super::definitions::Definitions;
-use super::{DefinitionError, SYSTEM_ROLES};
+use super::{DefinitionError, SYSTEM_ADMIN, SYSTEM_ROLES};
 
 /// How often a change that another one overtook is tried again.
 const TRIES: u32 = 5;
@@ -70,6 +70,8 @@ pub async fn apply(store: &dyn Store, definitions: &Definitions) -> Result<Appli
 
 async fn apply_once(store: &dyn Store, definitions: &Definitions) -> Result<Applied, StoreError> {
     let (mut batch, mut done) = (Batch::new(), Applied::default());
+    // Read before everything else, and written with it: of two that apply at once, the later one looks again.
+    let serial = store.first::<Role>(&Query::eq("name", SYSTEM_ADMIN)).await?;
     roles(store, definitions, &mut batch, &mut done).await?;
     let old = store.search::<RoleAssignment>(&Query::all()).await?;
     let old = old.iter().map(|row| &row.doc).filter(|row| !row.is_remote);
@@ -77,6 +79,9 @@ async fn apply_once(store: &dyn Store, definitions: &Definitions) -> Result<Appl
     (done.assignments_added, done.assignments_removed) = (added, removed);
     mappings(store, definitions, &mut batch, &mut done).await?;
     if !batch.is_empty() {
+        if let Some(serial) = &serial {
+            batch.update(serial);
+        }
         store.commit(batch).await?;
     }
     Ok(done)

@@ -88,7 +88,7 @@ pub async fn check(
         return require_global(identity, permission);
     };
     let Some(kind) = kind_of(permission) else { return Err(refused(&identity.user, permission, None)) };
-    let subject = find(services, kind.name, text).await?;
+    let subject = find(services, identity, kind.name, text).await?;
     require_on(identity, permission, &subject)
 }
 
@@ -119,7 +119,7 @@ pub const IN_PATHS: [&str; 17] = [
 ];
 
 /// The resource that a path names.
-async fn find(services: &Services, kind: &str, text: &str) -> Result<Subject, ApiError> {
+async fn find(services: &Services, identity: &Identity, kind: &str, text: &str) -> Result<Subject, ApiError> {
     let lost = || ApiError::unknown_ref(text);
     match kind {
         "action" => {
@@ -144,8 +144,8 @@ async fn find(services: &Services, kind: &str, text: &str) -> Result<Subject, Ap
             let target = Target::in_pack("rule", &rule.pack, &rule.name);
             Ok(Subject { owner: Some(owner.to_owned()), ..Subject::of(target) })
         }
-        "execution" => Ok(Subject::execution(&execution(services, text).await?.doc)),
-        "inquiry" => inquiry(services, text).await,
+        "execution" => Ok(Subject::execution(&execution(services, identity, text).await?.doc)),
+        "inquiry" => inquiry(services, identity, text).await,
         "rule_enforcement" => {
             let row = by_id::<RuleEnforcement>(services, text).await?;
             let row = row.ok_or_else(|| ApiError::unknown_id(text))?;
@@ -185,8 +185,8 @@ async fn find(services: &Services, kind: &str, text: &str) -> Result<Subject, Ap
 }
 
 /// Responding is for whoever may run the workflow that asks.
-async fn inquiry(services: &Services, text: &str) -> Result<Subject, ApiError> {
-    let asks = execution(services, text).await?;
+async fn inquiry(services: &Services, identity: &Identity, text: &str) -> Result<Subject, ApiError> {
+    let asks = execution(services, identity, text).await?;
     let parent = match asks.parent {
         Some(parent) => services.store.read::<Execution>(parent).await?,
         None => None,
@@ -195,13 +195,19 @@ async fn inquiry(services: &Services, text: &str) -> Result<Subject, ApiError> {
     Ok(Subject { uid: "inquiry".to_owned(), target, owner: None })
 }
 
-async fn execution(services: &Services, text: &str) -> Result<Versioned<Execution>, ApiError> {
+async fn execution(services: &Services, identity: &Identity, text: &str) -> Result<Versioned<Execution>, ApiError> {
     let found = if text == "last" {
-        services.store.first::<Execution>(&Query::all().order(Order::Desc("start_timestamp"))).await?
+        services.store.first::<Execution>(&newest(identity)).await?
     } else {
         by_id::<Execution>(services, text).await?
     };
     found.ok_or_else(|| ApiError::unknown_id(text))
+}
+
+/// What `last` means: the newest execution, under isolation the caller's newest.
+pub fn newest(identity: &Identity) -> Query {
+    let visible = if identity.isolated { Query::eq("user", identity.user.as_str()) } else { Query::all() };
+    visible.order(Order::Desc("start_timestamp"))
 }
 
 /// By id or by the key itself, which no answer repeats.

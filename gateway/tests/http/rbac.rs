@@ -276,6 +276,8 @@ async fn isolated_users_see_their_own() {
     let url = format!("{}/v1/executions/{his}/output", server.stream);
     let request = server.client.get(url).header("X-Auth-Token", token("ana"));
     assert_eq!(answer(request.send().await.unwrap()).await.status, 403);
+    // The newest is his; hers is the newest that she sees.
+    assert_eq!(get(&server, "ana", "/v1/executions/last").await.json()["id"], hers.as_str());
     assert_eq!(get(&server, "ana", "/v1/executions/views/filters?types=user").await.json()["user"], json!(["ana"]));
     assert_eq!(get(&server, "st2admin", "/v1/executions").await.json().as_array().unwrap().len(), 2);
     assert_eq!(post(&server, "bob", "/v1/apikeys", json!({})).await.status, 201);
