@@ -124,13 +124,14 @@ pub async fn backlog(bin_dir: &Path) -> Result<()> {
 
 /// Requests so many, lets a runner join, and measures the rate for `time` or until all have ended.
 async fn drain(lab: &mut Lab, clients: &[Api], count: u64, time: Option<Duration>) -> Result<f64> {
-    let mut client = connect(&clients[0]).await?;
-    let before = succeeded(&mut client).await?;
+    let before = succeeded(&mut connect(&clients[0]).await?).await?;
     let mut requested = 0;
     while requested < count {
         requested += post_for(clients, Duration::from_secs(2)).await?;
     }
     let runner = lab.add_node(&["runner"]).await?;
+    // Not earlier, and another one below: idle connections are closed.
+    let mut client = connect(&clients[0]).await?;
     // The rate is steady once the first have ended.
     wait_for(&mut client, before + 500).await?;
     let (begin, from) = (Instant::now(), succeeded(&mut client).await?);
@@ -138,7 +139,7 @@ async fn drain(lab: &mut Lab, clients: &[Api], count: u64, time: Option<Duration
         Some(time) => tokio::time::sleep(time).await,
         None => wait_for(&mut client, before + requested).await?,
     }
-    let ended = succeeded(&mut client).await? - from;
+    let ended = succeeded(&mut connect(&clients[0]).await?).await? - from;
     let rate = ended as f64 / begin.elapsed().as_secs_f64();
     lab.stop(runner, Duration::from_secs(60)).await.context("the runner doesn't stop")?;
     Ok(rate)

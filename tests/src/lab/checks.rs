@@ -57,6 +57,19 @@ pub async fn executions_ended(api: &Api, history: &History, within: Duration) ->
     Ok(ends)
 }
 
+/// How long after the last of these moments (µs) before it each abandoned execution was decided.
+pub async fn decided_after(api: &Api, faults: &[i64]) -> Result<Vec<Duration>> {
+    let found = api.get("/v1/executions?status=abandoned&limit=-1&include_attributes=end_timestamp").await?;
+    let mut after = Vec::new();
+    for execution in found.as_array().context("no list")? {
+        let end = execution["end_timestamp"].as_str().and_then(Timestamp::parse_lenient).context("no end")?.micros();
+        let fault = faults.iter().copied().filter(|fault| *fault <= end).max().context("nothing had happened")?;
+        after.push(Duration::from_micros(u64::try_from(end - fault)?));
+    }
+    after.sort();
+    Ok(after)
+}
+
 fn log_is_legal(execution: &Value) -> Result<()> {
     let log = execution["log"].as_array().cloned().unwrap_or_default();
     let steps: Vec<(Timestamp, Status)> = log
