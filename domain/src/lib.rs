@@ -15,6 +15,7 @@
 //! | [`rendering`] | Jinja with datastore keys fetched as needed |
 //! | [`overflow`] | word of queues that were full, so that their consumers look into the store |
 //! | [`permits`] | permits of concurrency policies: the store's part and the coordinator's |
+//! | [`workflows`] | completions on their way to the workflows they belong to |
 //! | [`view`] | executions as the API and the stream show them, masked |
 
 pub mod action_token;
@@ -31,6 +32,7 @@ pub mod rules;
 pub mod services;
 pub mod triggers;
 pub mod view;
+pub mod workflows;
 
 pub use error::DomainError;
 pub use services::{Services, Settings};

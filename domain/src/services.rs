@@ -1,7 +1,7 @@
 //! The bundle of ports, settings and caches that roles share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bus::Bus;
 use coordinator::Coordinator;
@@ -12,6 +12,7 @@ use crate::catalog::Catalog;
 use crate::crypto::Crypto;
 use crate::overflow::Overflow;
 use crate::permits::Releases;
+use crate::workflows::Workflows;
 
 /// Settings that the domain's behaviour depends on; the node fills them from its configuration.
 #[derive(Debug, Clone)]
@@ -77,6 +78,8 @@ pub struct Services {
     pub releases: Releases,
     /// Absent when no key is configured: secrets can't be stored then.
     pub crypto: Option<Crypto>,
+    /// Who takes in completions of workflows' executions; set once, before roles start.
+    pub workflows: OnceLock<Arc<dyn Workflows>>,
 }
 
 impl Services {
@@ -98,6 +101,7 @@ impl Services {
             clock,
             settings,
             crypto,
+            workflows: OnceLock::new(),
         })
     }
 

@@ -12,7 +12,7 @@ use domain::action_token::ActionTokens;
 use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, SameSite};
 use model::Duty;
 use runners::sensors::follow_wanted;
-use runners::{PythonOptions, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
+use runners::{PythonOptions, Registry, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
 use scheduler::{
     BackupScheduler, DeadLetterOffice, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings,
     TimersEngine,
@@ -138,6 +138,7 @@ impl Roles {
                 runner_options(config, addresses, sdk.clone()),
                 tokens.clone(),
                 membership.session(),
+                Registry::default(),
             );
             let cancel = roles.runners.cancel.clone();
             roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });

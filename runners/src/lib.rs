@@ -36,4 +36,5 @@ pub mod unavailable;
 
 pub use host::{PythonOptions, RunnerOptions};
 pub use pool::RunnerPool;
+pub use registry::Registry;
 pub use sensors::{SensorContainer, SensorOptions, SensorStates};

@@ -29,6 +29,13 @@ impl Default for Registry {
 }
 
 impl Registry {
+    /// With one more runner, or another one for a type: for runners that need more than this crate has.
+    #[must_use]
+    pub fn with(mut self, runner_type: &'static str, runner: Arc<dyn Runner>) -> Self {
+        self.runners.insert(runner_type, runner);
+        self
+    }
+
     /// The runner of a type; one that says that there is none, if there is none.
     pub fn get(&self, runner_type: &str) -> &Arc<dyn Runner> {
         self.runners.get(runner_type).unwrap_or(&self.missing)

@@ -39,7 +39,7 @@ pub struct Run<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
-    /// A completed status.
+    /// A completed status; or `running`: what the runner started goes on without it, and ends the execution.
     pub status: Status,
     pub result: Value,
     /// Added to the execution's context.

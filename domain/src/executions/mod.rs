@@ -9,4 +9,4 @@ pub mod run;
 pub use cancel::{Cancellation, cancel};
 pub use output::append_output;
 pub use request::{Prepared, Request, prepare, request, rerun, submit, trace_of};
-pub use run::{Outcome, claim, finish, hold, release, update};
+pub use run::{Outcome, claim, finish, hand_over, hold, release, update};

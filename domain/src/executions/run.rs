@@ -77,6 +77,24 @@ pub async fn claim(
     .await
 }
 
+/// The runner that claimed it has started what goes on without it: the execution stays as it is, and nobody holds it
+/// any more. Recovery leaves it to whoever it was handed to.
+pub async fn hand_over(
+    services: &Services,
+    claimed: &Versioned<Execution>,
+) -> Result<Arc<Versioned<Execution>>, DomainError> {
+    let (attempt, holder) = (claimed.attempt, claimed.claim.clone());
+    step(services, claimed, |execution, _| {
+        if execution.attempt != attempt || execution.claim != holder || execution.status.is_completed() {
+            return Err(DomainError::Superseded(format!("attempt {attempt} of {} is over", execution.id)));
+        }
+        execution.claim = None;
+        execution.check_at = None;
+        Ok(())
+    })
+    .await
+}
+
 /// Stores the outcome of the attempt that `claimed` holds: result (as a blob if large) and status in one
 /// compare-and-set; the output chunks that are still unsaved go in by `append_output` before it.
 ///

@@ -106,6 +106,9 @@ async fn run_and_finish(shared: &Shared, claimed: &Arc<Versioned<Execution>>, st
         tracing::warn!("the session ended during the run");
         return;
     }
+    if ending.status == Status::Running {
+        return hand_over(shared, claimed, &stop).await;
+    }
     finish(shared, claimed, ending, &stop).await;
 }
 
@@ -204,6 +207,28 @@ fn check_output(shared: &Shared, action: &Action, runner: &RunnerType, ending: E
                 "message": "Error validating output. See error output for more details.",
             }),
         ),
+    }
+}
+
+/// Lets go of an execution that goes on by itself, until that is stored or refused.
+async fn hand_over(shared: &Shared, claimed: &Arc<Versioned<Execution>>, stop: &Stop) {
+    let mut wait = FIRST_RETRY;
+    loop {
+        match executions::hand_over(&shared.services, claimed).await {
+            Ok(_) => return,
+            Err(DomainError::Store(error)) if error.is_retryable() => {
+                tracing::warn!(%error, "the execution could not be handed over yet");
+            }
+            Err(error) => {
+                tracing::info!(%error, "the execution was not handed over");
+                return;
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LAST_RETRY);
+        if stop.reason() == Some(StopReason::SessionLost) {
+            return;
+        }
     }
 }
 

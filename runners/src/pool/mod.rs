@@ -55,15 +55,10 @@ impl RunnerPool {
         options: RunnerOptions,
         tokens: ActionTokens,
         session: watch::Receiver<Option<Session>>,
+        registry: Registry,
     ) -> Self {
         let host = Host::new(options, tokens, &services.settings.system_user);
-        let shared = Shared {
-            services,
-            host,
-            registry: Registry::default(),
-            running: Running::default(),
-            session: session.clone(),
-        };
+        let shared = Shared { services, host, registry, running: Running::default(), session: session.clone() };
         Self { shared: Arc::new(shared), session }
     }
 

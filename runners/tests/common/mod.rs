@@ -14,7 +14,7 @@ use domain::{Services, Settings};
 use model::{
     Action, Execution, Id, Object, OutputChunk, Pack, ResultValue, RunnerType, Session, Status, SystemClock, Versioned,
 };
-use runners::{RunnerOptions, RunnerPool};
+use runners::{Registry, RunnerOptions, RunnerPool};
 use serde_json::{Value, json};
 use store::sqlite::{SqliteOptions, SqliteStore};
 use store::{Order, Query, StoreExt};
@@ -76,7 +76,7 @@ impl Bed {
         adjust(&mut options);
         let (session, on_session) = watch::channel(Some(session(1)));
         let tokens = ActionTokens::new([1; 32]);
-        let pool = RunnerPool::new(services.clone(), options, tokens.clone(), on_session);
+        let pool = RunnerPool::new(services.clone(), options, tokens.clone(), on_session, Registry::default());
         let cancel = CancellationToken::new();
         let pool = tokio::spawn({
             let cancel = cancel.clone();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::executions::{Prepared, submit};
-use domain::{DomainError, Services};
+use domain::{DomainError, Services, workflows};
 use model::{Execution, TriggerInstance, Versioned};
 use store::{Batch, StoreExt};
 
@@ -22,6 +22,7 @@ pub(super) async fn process(
         if !execution.status.is_completed() || !execution.postrun_pending {
             return Ok(());
         }
+        workflows::tell(services, &execution).await?;
         let (retries, instances) = followers(services, settings, &execution).await?;
         match commit(services, &execution, retries, instances).await {
             Err(DomainError::Store(error)) if error.is_stale() => {

@@ -26,6 +26,10 @@ pub(super) fn of(execution: &Execution, live: Option<&[Session]>, now: Timestamp
     };
     let since = execution.log.last().map_or(execution.start_timestamp, |entry| entry.timestamp);
     match &execution.claim {
+        // The workflow engine ends it, once its executions have ended.
+        None if execution.action_is_workflow && execution.status == Status::Canceling && is_over(execution, now) => {
+            Verdict::TellAgain
+        }
         None if execution.status == Status::Canceling && is_over(execution, now) => Verdict::End(end),
         None => Verdict::Leave,
         Some(claim) if live.is_some_and(|live| is_dead(claim, live, now.since(since))) => Verdict::End(end),

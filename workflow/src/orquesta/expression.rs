@@ -60,6 +60,19 @@ pub trait Expressions: fmt::Debug + Send + Sync {
     ///
     /// [`Failure`] of the first expression that fails.
     fn evaluate(&self, value: &Value, scope: &Scope<'_>) -> Result<Value, Failure>;
+
+    /// Evaluates what `with` names: `None` if it is no list, also where a language has values that only look like
+    /// one, such as sets (spec/orquesta.md §11).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::evaluate`].
+    fn list(&self, text: &str, scope: &Scope<'_>) -> Result<Option<Vec<Value>>, Failure> {
+        Ok(match self.evaluate(&Value::String(text.to_owned()), scope)? {
+            Value::Array(list) => Some(list),
+            _ => None,
+        })
+    }
 }
 
 /// Python's notion of truth (spec/orquesta.md §3).

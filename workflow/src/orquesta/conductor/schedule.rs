@@ -163,9 +163,9 @@ impl Conductor {
         let ctx = self.state.contexts.merged(staged.ctx_in);
         let scope = lookup::scope(self, &ctx, &staged.id, staged.route, None);
         let delay = delay_of(task, staged, env.expressions, &scope)?;
-        match lookup::text(env.expressions, &with.expression, &scope)? {
-            Value::Array(list) => Ok((list, ctx, delay)),
-            _ => {
+        match env.expressions.list(&with.expression, &scope)? {
+            Some(list) => Ok((list, ctx, delay)),
+            None => {
                 let text = format!("The value of \"{}\" is not type of list.", with.expression);
                 Err(Failure::new("TypeError", text))
             }

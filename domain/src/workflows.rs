@@ -1,0 +1,29 @@
+//! How what happens to executions reaches the workflows that they belong to. The node sets who takes it in
+//! ([`crate::Services::workflows`]); scheduler and workflow engine don't know each other.
+
+use async_trait::async_trait;
+use model::{Execution, Versioned};
+
+use crate::{DomainError, Services};
+
+/// Takes in what happened to executions of workflows.
+#[async_trait]
+pub trait Workflows: Send + Sync + std::fmt::Debug {
+    /// An execution of a workflow's task has completed. May come again; it counts once. When this returns `Ok`, the
+    /// workflow is sure to hear of it.
+    async fn completed(&self, execution: &Versioned<Execution>) -> Result<(), DomainError>;
+}
+
+/// Tells the workflow of a completed execution, if it belongs to one.
+pub async fn tell(services: &Services, execution: &Versioned<Execution>) -> Result<(), DomainError> {
+    if execution.workflow_execution.is_none() {
+        return Ok(());
+    }
+    match services.workflows.get() {
+        Some(workflows) => workflows.completed(execution).await,
+        None => {
+            tracing::warn!(execution = %execution.id, "no workflow engine is set up: its workflow doesn't hear of it");
+            Ok(())
+        }
+    }
+}
