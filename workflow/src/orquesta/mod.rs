@@ -12,6 +12,7 @@ pub mod contexts;
 pub mod expression;
 pub mod graph;
 pub mod inspect;
+pub mod language;
 pub mod machines;
 #[cfg(any(test, feature = "contract"))]
 pub mod plain;
