@@ -104,6 +104,30 @@ impl PyRegex {
     }
 }
 
+impl std::ops::Deref for PyRegex {
+    type Target = Regex;
+
+    fn deref(&self) -> &Regex {
+        &self.0
+    }
+}
+
+/// A replacement's text for one match.
+pub(crate) fn expand(replacement: &str, captures: &Captures<'_, str>) -> Result<String, RegexError> {
+    let mut out = String::new();
+    for part in template(replacement)? {
+        match part {
+            Part::Text(text) => out.push_str(&text),
+            Part::Group(index) if index >= captures.len() => {
+                return Err(RegexError(format!("invalid group reference {index}")));
+            }
+            Part::Group(index) => out.push_str(captures.get(index).map_or("", |group| group.as_str())),
+            Part::Named(name) => out.push_str(captures.name(&name).map_or("", |group| group.as_str())),
+        }
+    }
+    Ok(out)
+}
+
 fn compile(pattern: &str, flags: Flags) -> Result<PyRegex, RegexError> {
     if pattern.len() > MAX_PATTERN {
         return Err(RegexError(format!("the pattern is longer than {MAX_PATTERN} bytes")));

@@ -22,6 +22,7 @@ pub use text::{Language, is_expression};
 
 pub(crate) use data::{Records, json_error};
 pub(crate) use functions::{is_completed, is_failure};
+pub(crate) use template::call_filter;
 
 /// What an expression can see (spec/orquesta.md §6.5).
 #[derive(Debug, Clone, Copy)]

@@ -204,3 +204,14 @@ fn explain(error: &Error, root: &Jinja) -> Fault {
     };
     Fault::new(class, text)
 }
+
+/// Calls a filter by name, for YAQL.
+pub(crate) fn call_filter(name: &str, values: &[Value]) -> Result<Value, Fault> {
+    let values: Vec<Jinja> = values.iter().map(crate::jinja::values::to_jinja).collect();
+    let found =
+        ENV.empty_state().apply_filter(name, &values).map_err(|error| match explain(&error, &Jinja::from(())) {
+            Fault::Raised { text, .. } => Fault::new("ValueError", text),
+            fault => fault,
+        })?;
+    convert(&found)
+}

@@ -112,7 +112,7 @@ fn yaql_text(text: &str, scope: &Scope<'_>, depth: usize) -> Result<(Value, bool
     too_deep(depth, Language::Yaql, text)?;
     let mut out = text.to_owned();
     for piece in &pieces {
-        let result = yaql::evaluate(strip(piece, Language::Yaql), scope);
+        let result = yaql::evaluate(strip(piece, Language::Yaql), scope, text != *piece);
         let mut result = result.map_err(|fault| worded(fault, Language::Yaql, piece))?;
         if let Value::String(inner) = &result.value {
             let (value, is_list) = yaql_text(inner, scope, depth + 1)?;
