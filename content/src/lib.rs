@@ -3,6 +3,7 @@
 //! * [`register()`] reads pack directories and makes the store hold what they say; [`bootstrap()`] does so for the
 //!   system packs at a node's start, quickly when nothing changed.
 //! * [`checks`] turns untrusted objects, from files or from the API, into resources; errors name the field.
+//! * [`install`] brings packs from elsewhere to every node; [`unload`] takes out what a pack brought.
 //! * [`builtin`] holds the rows that no pack brings: runner types, trigger types, policy types, rule types.
 //!
 //! Sits on `domain`, whose functions make the changes; the gateway and the node call it.
@@ -11,13 +12,16 @@ pub mod bootstrap;
 pub mod builtin;
 pub mod checks;
 pub mod error;
+pub mod install;
 pub mod overrides;
 pub mod pack_dir;
 mod read;
 pub mod register;
+pub mod unload;
 mod upsert;
 
 pub use bootstrap::{BootstrapOptions, bootstrap};
 pub use error::ContentError;
 pub use pack_dir::PackDir;
+pub use install::{InstallError, InstallRequest, Installed, Workshop};
 pub use register::{Counts, Kind, RegisterRequest, register};

@@ -125,7 +125,7 @@ pub async fn register(services: &Services, request: &RegisterRequest) -> Result<
     }
     let mut runs = Vec::new();
     for files in &read_packs {
-        let run = Run { services, files, runners: &runners, strict: request.fail_on_failure };
+        let run = Run { services, files, runners: &runners, strict: request.fail_on_failure, dry: false };
         if run.pack_row().await? {
             runs.push(run);
         }
@@ -143,6 +143,20 @@ pub async fn register(services: &Services, request: &RegisterRequest) -> Result<
         }
     }
     Ok(counts)
+}
+
+/// Looks at everything in a pack's directory as registration does, and changes nothing; the pack as it would be.
+pub async fn check(services: &Services, dir: PackDir) -> Result<Pack, ContentError> {
+    let types = builtin::runner_types(services.now());
+    let runners: HashMap<String, RunnerType> = types.into_iter().map(|one| (one.name.clone(), one)).collect();
+    let files = read(dir, services.settings.base_path.clone()).await?;
+    let run = Run { services, files: &files, runners: &runners, strict: true, dry: true };
+    run.pack_row().await?;
+    for kind in ORDER {
+        run.kind(kind).await?;
+    }
+    let manifest = files.manifest.as_ref().map_err(|error| ContentError::Invalid(error.clone()))?;
+    checks::pack(manifest, &files.dir, files.files.clone(), services.now())
 }
 
 /// The 14 runner types; how many there are.
@@ -170,6 +184,8 @@ struct Run<'a> {
     files: &'a PackFiles,
     runners: &'a HashMap<String, RunnerType>,
     strict: bool,
+    /// Only look whether it would be good.
+    dry: bool,
 }
 
 impl Run<'_> {
@@ -239,7 +255,9 @@ impl Run<'_> {
         let manifest = self.files.manifest.as_ref().map_err(|error| ContentError::Invalid(error.clone()))?;
         let pack = checks::pack(manifest, &self.files.dir, self.files.files.clone(), self.services.now())?;
         let query = Query::eq("ref", pack.reference.as_str());
-        upsert(self.services, &query, pack).await?;
+        if !self.dry {
+            upsert(self.services, &query, pack).await?;
+        }
         let Some((file, schema)) = &self.files.config_schema else { return Ok(()) };
         let schema = match schema {
             Ok(schema) => schema,
@@ -251,6 +269,9 @@ impl Run<'_> {
         let attributes =
             checks::config_schema(schema).map_err(|error| ContentError::Invalid(format!("{file}: {error}")))?;
         let schema = ConfigSchema { id: Id::fresh(self.services.now()), pack: self.pack_name().to_owned(), attributes };
+        if self.dry {
+            return Ok(());
+        }
         upsert(self.services, &Query::eq("pack", self.pack_name()), schema).await
     }
 
@@ -297,10 +318,16 @@ impl Run<'_> {
         match kind {
             Kind::Trigger => {
                 let trigger_type = checks::trigger_type(&content, pack, now)?;
+                if self.dry {
+                    return Ok(());
+                }
                 triggers::register_type(services, trigger_type).await?;
             }
             Kind::Sensor => {
                 let (sensor, types) = checks::sensor(&content, pack, &self.files.dir.path, now)?;
+                if self.dry {
+                    return Ok(());
+                }
                 for trigger_type in types {
                     triggers::register_type(services, trigger_type).await?;
                 }
@@ -308,16 +335,22 @@ impl Run<'_> {
             }
             Kind::Action => {
                 let action = checks::action(&content, pack, &|name| self.runners.get(name).cloned(), now)?;
-                upsert(services, &by_name(pack, &action.name), action).await?;
+                if !self.dry {
+                    upsert(services, &by_name(pack, &action.name), action).await?;
+                }
             }
             Kind::Rule => self.rule(&content).await?,
             Kind::Alias => {
                 let alias = checks::alias(&content, now)?;
-                upsert(services, &by_name(pack, &alias.name), alias).await?;
+                if !self.dry {
+                    upsert(services, &by_name(pack, &alias.name), alias).await?;
+                }
             }
             Kind::Policy => {
                 let policy = checks::policy(&content, pack, now)?;
-                upsert(services, &by_name(pack, &policy.name), policy).await?;
+                if !self.dry {
+                    upsert(services, &by_name(pack, &policy.name), policy).await?;
+                }
             }
             Kind::Config => self.config(&content, path).await?,
             Kind::Runner | Kind::RuleType | Kind::PolicyType => {}
@@ -343,6 +376,9 @@ impl Run<'_> {
     async fn rule(&self, content: &Object) -> Result<(), ContentError> {
         let services = self.services;
         let input = checks::rule(content, self.pack_name())?;
+        if self.dry {
+            return Ok(());
+        }
         loop {
             let query = by_name(&input.pack, &input.name);
             let done = match services.store.first::<Rule>(&query).await? {
@@ -364,6 +400,9 @@ impl Run<'_> {
             _ => Object::new(),
         };
         let values = checks::config_values(&schema, content, self.pack_name(), path)?;
+        if self.dry {
+            return Ok(());
+        }
         let config = Config { id: Id::fresh(self.services.now()), pack: self.pack_name().to_owned(), values };
         upsert(self.services, &Query::eq("pack", self.pack_name()), config).await
     }

@@ -37,6 +37,7 @@ upsert!(model::Policy, reference);
 upsert!(model::SensorType, reference);
 upsert!(model::Config, pack);
 upsert!(model::ConfigSchema, pack);
+upsert!(model::PackContent, pack);
 
 impl Upsert for model::RunnerType {
     fn set_id(&mut self, id: Id) {

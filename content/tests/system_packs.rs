@@ -150,19 +150,33 @@ async fn system_packs_are_as_recorded() {
     {
         let reference = theirs["ref"].as_str().unwrap();
         let found = bench.services.store.first::<Action>(&Query::eq("ref", reference)).await.unwrap();
-        // Installing comes with a later version: of that pack only some actions are there.
-        if found.is_none() && theirs["pack"] == "packs" {
-            continue;
-        }
         let ours = found.unwrap_or_else(|| panic!("{reference} is missing")).doc.to_api();
         for (field, value) in theirs.as_object().unwrap() {
-            if field != "id" {
-                assert_eq!(ours.get(field), Some(value), "{reference}: {field}");
+            let ours = ours.get(field);
+            // What the node does itself has no file, and says in its own words what it is.
+            if native(reference) && ["entry_point", "description", "parameters"].contains(&field.as_str()) {
+                let plain = |value: Option<&Value>| value.map(without_descriptions);
+                assert!(field != "parameters" || plain(ours) == plain(Some(value)), "{reference}: {field}");
+            } else if field != "id" {
+                assert_eq!(ours, Some(value), "{reference}: {field}");
             }
         }
         compared += 1;
     }
     assert!(compared > 100, "{compared} compared");
+}
+
+/// Actions of the pack `packs` that need no file.
+fn native(reference: &str) -> bool {
+    reference.starts_with("packs.") && !["packs.load", "packs.get", "packs.get_config"].contains(&reference)
+}
+
+fn without_descriptions(parameters: &Value) -> Value {
+    let mut parameters = parameters.clone();
+    for parameter in parameters.as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
+        parameter.as_object_mut().unwrap().remove("description");
+    }
+    parameters
 }
 
 /// Whole actions in an answer: those with all of their fields.

@@ -25,6 +25,8 @@ pub struct Settings {
     pub base_path: PathBuf,
     /// Directories that hold packs, in order of look-up: the system packs' first.
     pub pack_dirs: Vec<PathBuf>,
+    /// Indexes of packs: addresses or files, of which the first that knows a pack counts.
+    pub index_urls: Vec<String>,
     /// `log.mask_secrets` and `api.mask_secrets`.
     pub mask_secrets: bool,
     /// Whether chunks of output are stored while an action runs.
@@ -50,6 +52,7 @@ impl Default for Settings {
             webui_base_url: "https://localhost".to_owned(),
             base_path: PathBuf::from("/opt/stackstorm"),
             pack_dirs: Vec::new(),
+            index_urls: vec!["https://index.stackstorm.org/v1/index.json".to_owned()],
             mask_secrets: true,
             stream_output: true,
             inline_result_limit: 64 * 1024,

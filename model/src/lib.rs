@@ -35,7 +35,7 @@ pub use duty::{Duty, Lease, Session};
 pub use execution::{Cause, Claim, Execution, LogEntry, OutputChunk, OutputType, ResultValue, RunnerInfo};
 pub use id::{Id, InvalidId};
 pub use keyvalue::{KeyValue, Scope};
-pub use pack::{Config, ConfigSchema, Pack, Policy, SensorType};
+pub use pack::{Config, ConfigSchema, Pack, PackContent, Policy, SensorType};
 pub use permit::{HeldPermit, Permit};
 pub use rbac::{GroupMapping, PermissionGrant, Role, RoleAssignment};
 pub use resource::{Collection, Key, KeyKind, Keys, Object, Resource, Versioned};
@@ -56,6 +56,7 @@ pub const COLLECTIONS: &[&Collection] = &[
     <Rule as Resource>::COLLECTION,
     <RuleEnforcement as Resource>::COLLECTION,
     <Pack as Resource>::COLLECTION,
+    <PackContent as Resource>::COLLECTION,
     <ConfigSchema as Resource>::COLLECTION,
     <Config as Resource>::COLLECTION,
     <Policy as Resource>::COLLECTION,

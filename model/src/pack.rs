@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::pack_resource;
 use crate::id::Id;
 use crate::resource::{Collection, Key, KeyKind, Keys, Object, Resource, index, to_object, unique};
+use crate::time::Timestamp;
 
 fn yes() -> bool {
     true
@@ -109,6 +110,21 @@ pub struct Config {
     pub values: Object,
 }
 per_pack!(Config, "configs");
+
+/// Which content every node is to have of a pack: a bundle among the store's blobs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackContent {
+    pub id: Id,
+    pub pack: String,
+    /// The blob, named after what it holds.
+    pub content: Id,
+    /// Bytes of the bundle.
+    pub size: u64,
+    /// Where it was installed from, without passwords.
+    pub source: String,
+    pub installed_at: Timestamp,
+}
+per_pack!(PackContent, "pack_contents");
 
 /// A policy on an action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

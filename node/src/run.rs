@@ -226,7 +226,12 @@ async fn system_roles(config: &Config, store: &dyn Store, board: &Board) -> Resu
 fn settings(config: &Config, data: &DataDir, system_packs: &std::path::Path) -> Settings {
     let mut pack_dirs = vec![system_packs.to_owned(), data.packs()];
     pack_dirs.extend(config.content.packs_dirs.iter().cloned());
+    let mut index_urls = Settings::default().index_urls;
+    if !config.content.index_urls.is_empty() {
+        index_urls.clone_from(&config.content.index_urls);
+    }
     Settings {
+        index_urls,
         system_user: config.system.user.clone(),
         webui_base_url: config.api.web_url.clone(),
         base_path: config.content.base_path.clone().unwrap_or_else(|| data.root.clone()),

@@ -12,6 +12,7 @@
 //! | [`process`] | sessions of processes: start, watch, bound, end |
 //! | [`shell`] | arguments, sudo and results that the shell runners share |
 //! | [`python_script`] | the Python host: warm interpreters that fork |
+//! | [`pack_management`] | actions of the pack `packs` that the node does itself |
 //! | [`sensors`] | the sensor container: another role |
 //! | [`sdk`] | the embedded Python package |
 //! | [`host`] | options and what all runs of the node share |
@@ -23,6 +24,7 @@ pub mod live;
 pub mod local_shell_cmd;
 pub mod local_shell_script;
 pub mod noop;
+pub mod pack_management;
 pub mod pool;
 pub mod process;
 pub mod python_script;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use crate::runner::Runner;
 use crate::unavailable::Unavailable;
-use crate::{announcement, http_request, local_shell_cmd, local_shell_script, noop, python_script};
+use crate::{announcement, http_request, local_shell_cmd, local_shell_script, noop, pack_management, python_script};
 
 /// Runner types by name.
 #[derive(Debug)]
 pub struct Registry {
     runners: HashMap<&'static str, Arc<dyn Runner>>,
+    /// Actions that the node does itself, by ref, whatever their runner type says.
+    native: HashMap<&'static str, Arc<dyn Runner>>,
     missing: Arc<dyn Runner>,
 }
 
@@ -24,7 +26,9 @@ impl Default for Registry {
             ("python-script", Arc::new(python_script::PythonScript)),
             ("http-request", Arc::new(http_request::HttpRequest)),
         ];
-        Self { runners: runners.into(), missing: Arc::new(Unavailable) }
+        let packs: Arc<dyn Runner> = Arc::new(pack_management::PackManagement);
+        let native = pack_management::ACTIONS.into_iter().map(|action| (action, packs.clone())).collect();
+        Self { runners: runners.into(), native, missing: Arc::new(Unavailable) }
     }
 }
 
@@ -36,8 +40,9 @@ impl Registry {
         self
     }
 
-    /// The runner of a type; one that says that there is none, if there is none.
-    pub fn get(&self, runner_type: &str) -> &Arc<dyn Runner> {
-        self.runners.get(runner_type).unwrap_or(&self.missing)
+    /// The runner of an action: the node's own, else that of its type; one that says that there is none, if there is
+    /// none.
+    pub fn get(&self, action: &str, runner_type: &str) -> &Arc<dyn Runner> {
+        self.native.get(action).or_else(|| self.runners.get(runner_type)).unwrap_or(&self.missing)
     }
 }

@@ -113,7 +113,10 @@ impl Run<'_> {
         let candidates = self.services.settings.pack_dirs.iter().map(|directory| directory.join(pack));
         for candidate in candidates {
             if tokio::fs::try_exists(&candidate).await.unwrap_or(false) {
-                return Ok(std::path::absolute(candidate)?);
+                // Installed packs are links to the revision in force: the run keeps the one that it began with.
+                let is_link = tokio::fs::symlink_metadata(&candidate).await.is_ok_and(|meta| meta.is_symlink());
+                let path = if is_link { tokio::fs::canonicalize(candidate).await? } else { candidate };
+                return Ok(std::path::absolute(path)?);
             }
         }
         // The row tells where the pack lay on the node that registered it, which may be another.

@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("raft", &["model", "coordinator"]),
     ("base2histogram", &[]),
     ("scheduler", &["model", "expr", "store", "bus", "domain", "coordinator"]),
-    ("runners", &["model", "expr", "store", "bus", "domain"]),
+    ("runners", &["model", "expr", "store", "bus", "domain", "content"]),
     ("gateway", &["model", "expr", "store", "bus", "domain", "content", "auth"]),
     (
         "node",

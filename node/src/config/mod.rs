@@ -131,10 +131,12 @@ impl Default for Api {
     }
 }
 
-/// Packs on disk.
+/// Packs on disk, and where they come from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Content {
+    /// Indexes of packs (addresses or files); StackStorm Exchange's if none is given.
+    pub index_urls: Vec<String>,
     /// Directories that hold packs, besides the system packs and `<data_dir>/packs`.
     pub packs_dirs: Vec<PathBuf>,
     /// `configs/`, `overrides/` and `virtualenvs/` lie below it; the data directory if none is given.

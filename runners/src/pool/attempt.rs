@@ -150,7 +150,7 @@ async fn attempt(shared: &Shared, claimed: &Arc<Versioned<Execution>>, stop: Sto
         stop,
         live: LiveOutput::new(&shared.services, claimed),
     };
-    let ending = shared.registry.get(&runner.name).run(&mut run).await?;
+    let ending = shared.registry.get(&action.reference, &runner.name).run(&mut run).await?;
     Ok(check_output(shared, &action, &runner, ending))
 }
 

@@ -29,7 +29,8 @@ pub async fn virtualenv(base_path: &Path, pack: &str, pack_directory: &Path) -> 
     let directory = std::path::absolute(base_path)?.join("virtualenvs").join(pack);
     let exists = async |path: PathBuf| tokio::fs::try_exists(path).await.unwrap_or(false);
     if exists(directory.join("bin/python")).await {
-        return Ok(Some(directory));
+        // Where the link leads: another virtualenv is another interpreter, with a warm one of its own.
+        return Ok(Some(tokio::fs::canonicalize(&directory).await.unwrap_or(directory)));
     }
     if exists(pack_directory.join("requirements.txt")).await {
         return Err(Failure::new(format!(

@@ -1,0 +1,223 @@
+//! Which content of a pack is in force: the store says so, each node's disk follows.
+//!
+//! A pack's content lies in `packs/.content/<pack>/<hash>`, and `packs/<pack>` is a link to the one in force: switching
+//! is one rename. What runs keeps the directory that it began in; directories out of force are removed a day later.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use domain::Services;
+use model::{Id, PackContent};
+use store::{Query, StoreExt};
+
+use super::error::{InstallError, blocking};
+use super::{bundle, packs_root, tree};
+use crate::upsert::upsert;
+
+/// Where revisions lie, below the directory of packs.
+const REVISIONS: &str = ".content";
+
+/// How long a revision out of force stays for what still runs in it.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// What the store wants of a pack, if it was installed by us.
+pub async fn wanted(services: &Services, pack: &str) -> Result<Option<PackContent>, InstallError> {
+    let found = services.store.first::<PackContent>(&Query::eq("pack", pack)).await?;
+    Ok(found.map(|found| found.doc))
+}
+
+/// Puts a bundle into the store, and its word on it: from then on every node follows.
+pub async fn publish(services: &Services, pack: &str, bytes: Vec<u8>, source: &str) -> Result<Id, InstallError> {
+    let content = Id::of_content(&bytes);
+    let size = bytes.len() as u64;
+    services.store.put_blob(content, bytes).await?;
+    let now = services.now();
+    let word =
+        PackContent { id: Id::fresh(now), pack: pack.to_owned(), content, size, source: source.to_owned(), installed_at: now };
+    upsert(services, &Query::eq("pack", pack), word).await?;
+    Ok(content)
+}
+
+/// What was in force before a change that stays: nodes that are behind take the new content, nobody asks for the old.
+pub async fn forget(services: &Services, pack: &str, old: Option<PackContent>) {
+    let now = wanted(services, pack).await;
+    if let (Some(old), Ok(now)) = (old, now)
+        && now.is_none_or(|now| now.content != old.content)
+    {
+        drop_blob(services, old.content).await;
+    }
+}
+
+/// The store's word is again what it was.
+pub async fn restore(services: &Services, old: &PackContent) -> Result<(), InstallError> {
+    upsert(services, &Query::eq("pack", old.pack.as_str()), old.clone()).await?;
+    Ok(())
+}
+
+/// The store forgets a pack's content: every node's link goes.
+pub async fn withdraw(services: &Services, pack: &str) -> Result<(), InstallError> {
+    let Some(word) = wanted(services, pack).await? else { return Ok(()) };
+    services.store.remove::<PackContent>(word.id).await?;
+    drop_blob(services, word.content).await;
+    Ok(())
+}
+
+/// Two packs may hold the same bytes.
+async fn drop_blob(services: &Services, content: Id) {
+    let others = services.store.search::<PackContent>(&Query::all()).await;
+    if others.is_ok_and(|others| others.iter().all(|other| other.content != content))
+        && let Err(error) = services.store.delete_blob(content).await
+    {
+        tracing::warn!(%content, %error, "old content of a pack stays in the store");
+    }
+}
+
+/// Makes this node have what the store wants of the pack; returns the directory if something changed.
+pub async fn follow(services: &Services, word: &PackContent) -> Result<Option<PathBuf>, InstallError> {
+    let root = packs_root(&services.settings);
+    let (pack, content) = (word.pack.clone(), word.content);
+    let is_there = {
+        let (root, pack) = (root.clone(), pack.clone());
+        blocking(move || Ok(current(&root, &pack) == Some(content))).await?
+    };
+    if is_there {
+        return Ok(None);
+    }
+    let known = revision(&root, &pack, content);
+    if !tokio::fs::try_exists(&known).await.unwrap_or(false) {
+        let bytes = services.store.get_blob(content).await?;
+        let bytes = bytes.ok_or_else(|| InstallError::refused(format!("the content of pack \"{pack}\" is gone")))?;
+        let (root, pack) = (root.clone(), pack.clone());
+        blocking(move || unpack(&root, &pack, content, &bytes)).await?;
+    }
+    let directory = root.join(&pack);
+    blocking(move || {
+        switch(&root, &pack, content)?;
+        prune(&root, &pack, content);
+        Ok(())
+    })
+    .await?;
+    Ok(Some(directory))
+}
+
+/// Removes a pack's link, or its directory if somebody put one there by hand.
+pub async fn remove(services: &Services, pack: &str) -> Result<(), InstallError> {
+    let path = packs_root(&services.settings).join(pack);
+    let shown = path.display().to_string();
+    let removing = move || match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path),
+        Ok(_) => std::fs::remove_file(&path),
+        Err(_) => Ok(()),
+    };
+    blocking(move || removing().map_err(InstallError::disk(format!("can't remove {shown}")))).await
+}
+
+fn revision(root: &Path, pack: &str, content: Id) -> PathBuf {
+    root.join(REVISIONS).join(pack).join(content.to_string())
+}
+
+/// The content in force on this disk, if the pack is a link of ours.
+pub fn current(root: &Path, pack: &str) -> Option<Id> {
+    let link = root.join(pack);
+    let target = std::fs::read_link(&link).ok()?;
+    target.strip_prefix(Path::new(REVISIONS).join(pack)).ok()?.to_str()?.parse().ok().filter(|_| link.is_dir())
+}
+
+/// Packs of this disk that are links of ours.
+pub fn linked(root: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| {
+            std::fs::read_link(root.join(name)).is_ok_and(|target| target.starts_with(Path::new(REVISIONS).join(name)))
+        })
+        .collect()
+}
+
+/// The revision's directory appears complete or not at all.
+fn unpack(root: &Path, pack: &str, content: Id, bytes: &[u8]) -> Result<(), InstallError> {
+    let target = revision(root, pack, content);
+    let draft = root.join(REVISIONS).join(pack).join(format!(".draft-{}", uuid::Uuid::new_v4().simple()));
+    let failed = || InstallError::disk("can't unpack the pack");
+    std::fs::create_dir_all(&draft).map_err(failed())?;
+    let unpacked = bundle::read(bytes, &draft, tree::Limits::default()).and_then(|()| {
+        match std::fs::rename(&draft, &target) {
+            // Somebody else was as fast: it is the same.
+            Err(_) if target.is_dir() => Ok(()),
+            renamed => renamed.map_err(failed()),
+        }
+    });
+    if draft.exists() {
+        drop(std::fs::remove_dir_all(&draft));
+    }
+    unpacked
+}
+
+fn switch(root: &Path, pack: &str, content: Id) -> Result<(), InstallError> {
+    let failed = || InstallError::disk(format!("can't switch pack {pack}"));
+    let link = root.join(pack);
+    // Out of force from now on, not from when it was unpacked.
+    if let Some(old) = current(root, pack)
+        && let Ok(directory) = std::fs::File::open(revision(root, pack, old))
+    {
+        drop(directory.set_modified(SystemTime::now()));
+    }
+    let draft = root.join(format!(".link-{}", uuid::Uuid::new_v4().simple()));
+    std::os::unix::fs::symlink(Path::new(REVISIONS).join(pack).join(content.to_string()), &draft).map_err(failed())?;
+    // A directory that was put there by hand gives way.
+    if link.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        let aside = root.join(REVISIONS).join(format!(".replaced-{pack}-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::rename(&link, &aside).map_err(failed())?;
+        drop(std::fs::remove_dir_all(&aside));
+    }
+    std::fs::rename(&draft, &link).map_err(failed())
+}
+
+/// Removes what has been out of force for long.
+fn prune(root: &Path, pack: &str, keep: Id) {
+    let Ok(entries) = std::fs::read_dir(root.join(REVISIONS).join(pack)) else { return };
+    for entry in entries.flatten() {
+        let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| {
+            SystemTime::now().duration_since(at).is_ok_and(|age| age > KEEP)
+        });
+        if old && entry.file_name().to_str() != Some(&keep.to_string()) {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> (Id, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("pack.yaml"), text).unwrap();
+        let bytes = bundle::write(dir.path(), tree::Limits::default()).unwrap();
+        (Id::of_content(&bytes), bytes)
+    }
+
+    #[test]
+    fn switching_is_atomic_and_keeps_what_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        // By hand, as before.
+        std::fs::create_dir(path.join("p")).unwrap();
+        let (one, two) = (bytes("1"), bytes("2"));
+        for (content, bytes) in [&one, &two] {
+            unpack(path, "p", *content, bytes).unwrap();
+            unpack(path, "p", *content, bytes).unwrap();
+        }
+        assert_eq!(current(path, "p"), None);
+        switch(path, "p", one.0).unwrap();
+        let running = path.join("p").canonicalize().unwrap();
+        switch(path, "p", two.0).unwrap();
+        prune(path, "p", two.0);
+        assert_eq!(std::fs::read_to_string(running.join("pack.yaml")).unwrap(), "1");
+        assert_eq!(std::fs::read_to_string(path.join("p/pack.yaml")).unwrap(), "2");
+        assert_eq!((current(path, "p"), linked(path)), (Some(two.0), vec!["p".to_owned()]));
+        let names = std::fs::read_dir(path).unwrap().count();
+        assert_eq!(names, 2, "the link and the revisions");
+    }
+}
