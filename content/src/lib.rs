@@ -22,6 +22,6 @@ mod upsert;
 
 pub use bootstrap::{BootstrapOptions, bootstrap};
 pub use error::ContentError;
-pub use pack_dir::PackDir;
 pub use install::{InstallError, InstallRequest, Installed, Workshop};
+pub use pack_dir::PackDir;
 pub use register::{Counts, Kind, RegisterRequest, register};

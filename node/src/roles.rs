@@ -132,6 +132,17 @@ impl Roles {
             .after
             .run("catalog", |cancel| async move { followed.catalog.follow(followed.bus.as_ref(), cancel).await });
 
+        if config.node.has(Role::Runner) || config.node.has(Role::Sensors) {
+            let workshop = content::Workshop {
+                services: (*services).clone(),
+                python: config.runners.python.clone(),
+                environment: Vec::new(),
+                progress: content::install::Progress::default(),
+            };
+            roles.after.run("content", |cancel| async move {
+                content::install::distribution::follow(&workshop, cancel).await;
+            });
+        }
         if config.node.has(Role::Runner) {
             let pool = RunnerPool::new(
                 (*services).clone(),

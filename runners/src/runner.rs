@@ -110,14 +110,20 @@ impl Run<'_> {
     /// The directory of the action's pack, absolute.
     pub async fn pack_directory(&self) -> Result<PathBuf, Failure> {
         let pack = &self.action.pack;
-        let candidates = self.services.settings.pack_dirs.iter().map(|directory| directory.join(pack));
-        for candidate in candidates {
-            if tokio::fs::try_exists(&candidate).await.unwrap_or(false) {
-                // Installed packs are links to the revision in force: the run keeps the one that it began with.
-                let is_link = tokio::fs::symlink_metadata(&candidate).await.is_ok_and(|meta| meta.is_symlink());
-                let path = if is_link { tokio::fs::canonicalize(candidate).await? } else { candidate };
-                return Ok(std::path::absolute(path)?);
-            }
+        if let Some(found) = self.pack_on_disk(pack).await? {
+            return Ok(found);
+        }
+        // Another node may have installed it a moment ago.
+        let workshop = content::Workshop {
+            services: self.services.clone(),
+            python: self.host.python.own().await.ok(),
+            environment: Vec::new(),
+            progress: content::install::Progress::default(),
+        };
+        let fetched = content::install::distribution::ensure(&workshop, pack).await;
+        fetched.map_err(|error| Failure::new(error.to_string()))?;
+        if let Some(found) = self.pack_on_disk(pack).await? {
+            return Ok(found);
         }
         // The row tells where the pack lay on the node that registered it, which may be another.
         let found = self.services.catalog.pack(pack).await.map_err(domain::DomainError::from)?;
@@ -127,6 +133,19 @@ impl Run<'_> {
             return Ok(std::path::absolute(path)?);
         }
         Err(Failure::new(format!("the directory of pack \"{pack}\" is not on this node")))
+    }
+
+    async fn pack_on_disk(&self, pack: &str) -> Result<Option<PathBuf>, Failure> {
+        let candidates = self.services.settings.pack_dirs.iter().map(|directory| directory.join(pack));
+        for candidate in candidates {
+            if tokio::fs::try_exists(&candidate).await.unwrap_or(false) {
+                // Installed packs are links to the revision in force: the run keeps the one that it began with.
+                let is_link = tokio::fs::symlink_metadata(&candidate).await.is_ok_and(|meta| meta.is_symlink());
+                let path = if is_link { tokio::fs::canonicalize(candidate).await? } else { candidate };
+                return Ok(Some(std::path::absolute(path)?));
+            }
+        }
+        Ok(None)
     }
 
     /// The action's file below its pack (spec/runners.md §2 step 2).

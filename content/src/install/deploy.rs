@@ -32,8 +32,14 @@ pub async fn publish(services: &Services, pack: &str, bytes: Vec<u8>, source: &s
     let size = bytes.len() as u64;
     services.store.put_blob(content, bytes).await?;
     let now = services.now();
-    let word =
-        PackContent { id: Id::fresh(now), pack: pack.to_owned(), content, size, source: source.to_owned(), installed_at: now };
+    let word = PackContent {
+        id: Id::fresh(now),
+        pack: pack.to_owned(),
+        content,
+        size,
+        source: source.to_owned(),
+        installed_at: now,
+    };
     upsert(services, &Query::eq("pack", pack), word).await?;
     Ok(content)
 }
@@ -58,6 +64,12 @@ pub async fn restore(services: &Services, old: &PackContent) -> Result<(), Insta
 pub async fn withdraw(services: &Services, pack: &str) -> Result<(), InstallError> {
     let Some(word) = wanted(services, pack).await? else { return Ok(()) };
     services.store.remove::<PackContent>(word.id).await?;
+    services.bus.announce(std::sync::Arc::new(bus::Event::Content {
+        change: bus::Change::Delete,
+        collection: <PackContent as model::Resource>::COLLECTION.name.to_owned(),
+        id: word.id,
+        reference: pack.to_owned(),
+    }));
     drop_blob(services, word.content).await;
     Ok(())
 }
@@ -178,9 +190,10 @@ fn switch(root: &Path, pack: &str, content: Id) -> Result<(), InstallError> {
 fn prune(root: &Path, pack: &str, keep: Id) {
     let Ok(entries) = std::fs::read_dir(root.join(REVISIONS).join(pack)) else { return };
     for entry in entries.flatten() {
-        let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| {
-            SystemTime::now().duration_since(at).is_ok_and(|age| age > KEEP)
-        });
+        let old = entry
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > KEEP));
         if old && entry.file_name().to_str() != Some(&keep.to_string()) {
             drop(std::fs::remove_dir_all(entry.path()));
         }

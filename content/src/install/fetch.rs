@@ -49,12 +49,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), InstallError> {
     bundle::read(&bytes, to, limits)
 }
 
-async fn clone(
-    workshop: &Workshop,
-    url: &str,
-    version: Option<&str>,
-    target: &Path,
-) -> Result<String, InstallError> {
+async fn clone(workshop: &Workshop, url: &str, version: Option<&str>, target: &Path) -> Result<String, InstallError> {
     if url.starts_with('-') || url.chars().any(char::is_control) {
         return Err(InstallError::refused("this is no address of a repository"));
     }

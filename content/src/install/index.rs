@@ -117,9 +117,9 @@ impl Indexes {
             let rank = match () {
                 () if has("name") || has("ref") => 0,
                 () if has("keywords") => 1,
-                () if fields.iter().any(|(name, value)| {
-                    name != "repo_url" && name != "email" && mentions(value, &query)
-                }) =>
+                () if fields
+                    .iter()
+                    .any(|(name, value)| name != "repo_url" && name != "email" && mentions(value, &query)) =>
                 {
                     2
                 }
@@ -157,9 +157,9 @@ fn mentions(value: &Value, query: &str) -> bool {
     match value {
         Value::String(text) => text.to_lowercase().contains(query),
         Value::Array(items) => items.iter().any(|item| mentions(item, query)),
-        Value::Object(fields) => fields.iter().any(|(name, value)| {
-            name.to_lowercase().contains(query) || mentions(value, query)
-        }),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name.to_lowercase().contains(query) || mentions(value, query))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

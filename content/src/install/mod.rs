@@ -3,10 +3,12 @@
 //!
 //! [`install()`] does it all: [`source`] (what people write) → [`index`] (names to addresses) → [`fetch`] (git, copies)
 //! → [`tree`] (hostile content is refused) → a check of all metadata → [`bundle`] (one blob for all nodes)
-//! → [`deploy`] (the store's word and this node's disk) → [`virtualenv`] → registration.
+//! → [`deploy`] (the store's word and this node's disk) → [`virtualenv`] → registration. [`distribution`] runs on every
+//! node and follows.
 
 pub mod bundle;
 pub mod deploy;
+pub mod distribution;
 pub mod error;
 pub mod fetch;
 pub mod index;

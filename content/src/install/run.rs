@@ -78,8 +78,7 @@ pub async fn install(workshop: &Workshop, request: &InstallRequest) -> Result<In
             }
         }
         if staged.is_empty() {
-            let reasons: Vec<String> =
-                done.failures.iter().map(|(pack, reason)| format!("{pack}: {reason}")).collect();
+            let reasons: Vec<String> = done.failures.iter().map(|(pack, reason)| format!("{pack}: {reason}")).collect();
             return Err(InstallError::refused(format!("No packs have been downloaded. {}", reasons.join("\n"))));
         }
         if request.skip_dependencies {
@@ -100,12 +99,8 @@ pub async fn install(workshop: &Workshop, request: &InstallRequest) -> Result<In
         wanted = found.sources;
     }
     for one in &staged {
-        let order = Order {
-            pack: &one.pack.reference,
-            pack_directory: &one.directory,
-            anew: false,
-            timeout: request.timeout,
-        };
+        let order =
+            Order { pack: &one.pack.reference, pack_directory: &one.directory, anew: false, timeout: request.timeout };
         virtualenv::ensure(workshop, order).await?;
     }
     put_in_force(workshop, request, &mut staged).await?;
@@ -214,8 +209,7 @@ async fn undo(workshop: &Workshop, pack: &str, old: Option<model::PackContent>) 
         Some(old) => {
             deploy::restore(services, &old).await?;
             deploy::follow(services, &old).await?;
-            let request =
-                RegisterRequest { packs: Some(vec![pack.to_owned()]), kinds: None, fail_on_failure: false };
+            let request = RegisterRequest { packs: Some(vec![pack.to_owned()]), kinds: None, fail_on_failure: false };
             register(services, &request).await?;
         }
         None => {

@@ -63,9 +63,8 @@ impl Place {
         if text.starts_with('/') {
             return Self::Directory(text.to_owned());
         }
-        let is_word = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
-        };
+        let is_word =
+            |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
         match text.split_once('/') {
             Some((owner, repo)) if is_word(owner) && is_word(repo) => Self::Git(format!("https://github.com/{text}")),
             Some(_) => Self::Git(text.to_owned()),

@@ -25,7 +25,9 @@ impl Staging {
     pub async fn make(workshop: &Workshop) -> Result<Self, InstallError> {
         let name = format!(".staging-{}", uuid::Uuid::new_v4().simple());
         let path = packs_root(&workshop.services.settings).join(name);
-        tokio::fs::create_dir_all(&path).await.map_err(InstallError::disk("can't make a directory for the download"))?;
+        tokio::fs::create_dir_all(&path)
+            .await
+            .map_err(InstallError::disk("can't make a directory for the download"))?;
         Ok(Self(path))
     }
 
@@ -184,7 +186,8 @@ pub async fn missing(workshop: &Workshop, staged: &[Staged], wanted: &[String]) 
     for text in wanted {
         let source = Source::parse(text);
         let names = source.likely_names();
-        let mut version = staged.iter().find(|one| names.contains(&one.pack.reference)).map(|one| one.pack.version.clone());
+        let mut version =
+            staged.iter().find(|one| names.contains(&one.pack.reference)).map(|one| one.pack.version.clone());
         if version.is_none() {
             for name in &names {
                 let known = workshop.services.store.first::<Pack>(&Query::eq("ref", name.as_str())).await?;

@@ -142,12 +142,10 @@ mod tests {
         symlink("a.py", dir.path().join("actions/b.py")).unwrap();
         symlink("../actions/a.py", dir.path().join("actions/c.py")).unwrap();
         let found = entries(dir.path(), Limits::default()).unwrap();
-        assert_eq!(found.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), [
-            "actions",
-            "actions/a.py",
-            "actions/b.py",
-            "actions/c.py"
-        ]);
+        assert_eq!(
+            found.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(),
+            ["actions", "actions/a.py", "actions/b.py", "actions/c.py"]
+        );
     }
 
     #[test]
