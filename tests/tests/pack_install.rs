@@ -1,4 +1,4 @@
-//! A stranger's pack, installed from a git repository by our `st2` and by StackStorm's client, runs as it is.
+//! A stranger's pack, installed from a git repository by our `st2`, runs as it is.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -122,6 +122,7 @@ fn st2(program: &Path, node: &Node, token: &str, args: &[&str]) -> Result<Output
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "compiled but not yet run against a node; needs git, python3 and a package index for `six`"]
 async fn a_strangers_pack_installs_and_runs() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let repo = repository(dir.path())?;
