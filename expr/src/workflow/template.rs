@@ -138,7 +138,8 @@ fn convert(value: &Jinja) -> Result<Value, Fault> {
         }
         ValueKind::Undefined => Value::Null,
         _ if value.is_undefined() => Value::Null,
-        ValueKind::Plain => Value::String(value.to_string()),
+        // Their own text has the braces of an expression.
+        ValueKind::Plain => Value::String("<function>".to_owned()),
         _ => match from_jinja(value) {
             Ok(value) => value,
             Err(error) => return Err(explain(&error, &Jinja::from(()))),

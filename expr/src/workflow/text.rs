@@ -80,7 +80,7 @@ pub fn is_expression(text: &str) -> bool {
 }
 
 /// The inside of an expression: any run of the delimiters' characters and then blanks fall off at both ends.
-pub(super) fn strip<'t>(piece: &'t str, language: Language) -> &'t str {
+pub(super) fn strip(piece: &str, language: Language) -> &str {
     let delimiters: &[char] = match language {
         Language::Yaql => &['<', '%', '>'],
         Language::Jinja => &['{', '}'],

@@ -29,7 +29,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("toList", Method, "collection", |c| V::list(c.items(0)?)),
     ("toSet", Method, "collection", |c| V::set(c.items(0)?)),
     ("set", Function, "*", |c| V::set(c.rest().collect::<R<_>>()?)),
-    ("dict", Function, "items", |c| match c.value(0)? {
+    ("dict", Function, "collection", |c| match c.value(0)? {
         V::Dict(dict) => Ok(V::Dict(dict)),
         V::Seq(seq) => {
             let mut dict = Dict::default();

@@ -56,10 +56,8 @@ impl<'e> Env<'e> {
     fn function(env: &Rc<Self>, name: &str) -> Option<(&'e Expr, Rc<Self>)> {
         let mut env = Some(env);
         while let Some(here) = env {
-            if let Some((known, body)) = &here.function {
-                if &**known == name {
-                    return Some((body, here.clone()));
-                }
+            if let Some((_, body)) = here.function.as_ref().filter(|(known, _)| &**known == name) {
+                return Some((body, here.clone()));
             }
             env = here.parent.as_ref();
         }

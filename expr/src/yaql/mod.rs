@@ -4,6 +4,8 @@
 //! steps, memory and nesting. Collections are computed at once, not lazily; those without end are computed up to a
 //! limit and may only be looked at in part.
 
+#![expect(clippy::mutable_key_type, reason = "patterns hash by their source, which never changes")]
+
 mod call;
 mod collections;
 mod dates;

@@ -174,10 +174,9 @@ impl V {
                 if seq.endless {
                     return Err(Fault::limit("the collection has no end"));
                 }
-                if seq.kind == Kind::Set {
-                    if let Some(bad) = seq.items.iter().find_map(Self::unhashable) {
-                        return Err(Fault::new("TypeError", format!("unhashable type: '{bad}'")));
-                    }
+                let bad = seq.items.iter().find_map(Self::unhashable).filter(|_| seq.kind == Kind::Set);
+                if let Some(bad) = bad {
+                    return Err(Fault::new("TypeError", format!("unhashable type: '{bad}'")));
                 }
                 Value::Array(seq.items.iter().map(Self::to_json).collect::<R<_>>()?)
             }

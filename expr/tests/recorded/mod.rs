@@ -36,8 +36,6 @@ struct Recorded<'a>(&'a Value);
 impl Tasks for Recorded<'_> {
     fn status(&self, task: &str, route: u32) -> Option<String> {
         let state = &self.0["state"];
-        let ancestors = state["routes"][route as usize].as_array().map_or(0, Vec::len);
-        let _ = ancestors;
         let index = state["tasks"][format!("{task}__r{route}")].as_u64()?;
         state["sequence"][index as usize]["status"].as_str().map(str::to_owned)
     }
@@ -67,7 +65,7 @@ pub fn run(dir: &Path) -> (usize, Vec<String>) {
             }
         };
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let case: Value = serde_json::from_str(line).expect("a recorded case is JSON");
+            let case: Value = serde_json::from_str(line).unwrap_or_default();
             match check(&case) {
                 Ok(()) => passed += 1,
                 Err(why) => {
@@ -137,8 +135,9 @@ fn inner_class(message: &str) -> String {
 fn same(found: &Value, expected: &Value) -> bool {
     match expected {
         Value::Object(fields) if fields.len() == 1 => {
-            let (tag, inner) = fields.iter().next().expect("one field");
-            match tag.as_str() {
+            let (tag, inner) = fields.iter().next().unzip();
+            let (tag, inner) = (tag.map_or("", String::as_str), inner.unwrap_or(&Value::Null));
+            match tag {
                 "$opaque" => true,
                 "$tuple" | "$view" => same(found, inner),
                 "$set" => sorted(found) == sorted(inner),
