@@ -1,5 +1,6 @@
 //! Finding expressions in texts, and putting their values back.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
@@ -10,6 +11,8 @@ use crate::yaql;
 
 /// Evaluations of string results within each other.
 const MAX_DEPTH: usize = 20;
+/// Texts evaluated for one, results that hold expressions among them.
+const MAX_TEXTS: usize = 500;
 /// Bytes of the longest text that comes out.
 const MAX_TEXT: usize = 16 << 20;
 
@@ -92,30 +95,31 @@ pub(super) fn strip(piece: &str, language: Language) -> &str {
 pub(super) fn evaluate(text: &str, scope: &Scope<'_>) -> Result<(Value, bool), EvalError> {
     match language(text) {
         None => Ok((Value::String(text.to_owned()), true)),
-        Some(Language::Yaql) => yaql_text(text, scope, 0),
-        Some(Language::Jinja) => jinja_text(text, scope, 0),
+        Some(Language::Yaql) => yaql_text(text, scope, 0, &Cell::new(0)),
+        Some(Language::Jinja) => jinja_text(text, scope, 0, &Cell::new(0)),
     }
 }
 
-fn too_deep(depth: usize, language: Language, text: &str) -> Result<(), EvalError> {
-    if depth < MAX_DEPTH {
+fn too_deep(depth: usize, done: &Cell<usize>, language: Language, text: &str) -> Result<(), EvalError> {
+    done.set(done.get() + 1);
+    if depth < MAX_DEPTH && done.get() <= MAX_TEXTS {
         return Ok(());
     }
     Err(worded(Fault::new("RecursionError", "maximum recursion depth exceeded"), language, text))
 }
 
-fn yaql_text(text: &str, scope: &Scope<'_>, depth: usize) -> Result<(Value, bool), EvalError> {
+fn yaql_text(text: &str, scope: &Scope<'_>, depth: usize, done: &Cell<usize>) -> Result<(Value, bool), EvalError> {
     let pieces = yaql_pieces(text);
     if pieces.is_empty() {
         return Ok((Value::String(text.to_owned()), true));
     }
-    too_deep(depth, Language::Yaql, text)?;
+    too_deep(depth, done, Language::Yaql, text)?;
     let mut out = text.to_owned();
     for piece in &pieces {
         let result = yaql::evaluate(strip(piece, Language::Yaql), scope, text != *piece);
         let mut result = result.map_err(|fault| worded(fault, Language::Yaql, piece))?;
         if let Value::String(inner) = &result.value {
-            let (value, is_list) = yaql_text(inner, scope, depth + 1)?;
+            let (value, is_list) = yaql_text(inner, scope, depth + 1, done)?;
             result = yaql::Outcome { text: super::plain_text(value.clone()), value, is_list };
         }
         if text == *piece {
@@ -126,11 +130,11 @@ fn yaql_text(text: &str, scope: &Scope<'_>, depth: usize) -> Result<(Value, bool
     Ok((Value::String(out), true))
 }
 
-fn jinja_text(text: &str, scope: &Scope<'_>, depth: usize) -> Result<(Value, bool), EvalError> {
+fn jinja_text(text: &str, scope: &Scope<'_>, depth: usize, done: &Cell<usize>) -> Result<(Value, bool), EvalError> {
     if inline_pieces(text).is_empty() && !has_block(text) {
         return Ok((Value::String(text.to_owned()), true));
     }
-    too_deep(depth, Language::Jinja, text)?;
+    too_deep(depth, done, Language::Jinja, text)?;
     let (mut out, raws) = cut_raw(text);
     if has_block(&out) {
         let rendered = template::block(&out, scope).map_err(|fault| worded(fault, Language::Jinja, &out))?;
@@ -141,7 +145,7 @@ fn jinja_text(text: &str, scope: &Scope<'_>, depth: usize) -> Result<(Value, boo
         let inner = strip(piece, Language::Jinja);
         let result = template::inline(inner, scope).map_err(|fault| worded(fault, Language::Jinja, piece))?;
         let (value, is_list) = match result.value {
-            Value::String(text) => jinja_text(&text, scope, depth + 1)?,
+            Value::String(text) => jinja_text(&text, scope, depth + 1, done)?,
             other => (other, result.is_list),
         };
         if whole == *piece && raws.is_empty() {
