@@ -1,5 +1,7 @@
 //! Lists, mappings and sets themselves.
 
+use std::collections::HashSet;
+
 use super::call::As::{Both, Function, Method};
 use super::call::{Call, Entry};
 use super::interp::{It, wrong};
@@ -191,22 +193,23 @@ pub(super) const TABLE: &[Entry] = &[
         V::set(items)
     }),
     ("remove", Method, "set *", |c| {
-        let gone = c.rest().collect::<R<Vec<_>>>()?;
+        let gone = c.rest().collect::<R<HashSet<_>>>()?;
         V::set(set(c, 0)?.into_iter().filter(|item| !gone.contains(item)).collect())
     }),
     ("union", Method, "left right", |c| V::set(set(c, 0)?.into_iter().chain(set(c, 1)?).collect())),
     ("intersect", Method, "left right", |c| {
-        let right = set(c, 1)?;
+        let right: HashSet<V> = set(c, 1)?.into_iter().collect();
         V::set(set(c, 0)?.into_iter().filter(|item| right.contains(item)).collect())
     }),
     ("difference", Method, "left right", |c| {
-        let right = set(c, 1)?;
+        let right: HashSet<V> = set(c, 1)?.into_iter().collect();
         V::set(set(c, 0)?.into_iter().filter(|item| !right.contains(item)).collect())
     }),
     ("symmetricDifference", Method, "left right", |c| {
         let (left, right) = (set(c, 0)?, set(c, 1)?);
-        let only_left = left.iter().filter(|item| !right.contains(item));
-        let only_right = right.iter().filter(|item| !left.contains(item));
+        let (known_left, known_right) = (left.iter().collect::<HashSet<_>>(), right.iter().collect::<HashSet<_>>());
+        let only_left = left.iter().filter(|item| !known_right.contains(item));
+        let only_right = right.iter().filter(|item| !known_left.contains(item));
         V::set(only_left.chain(only_right).cloned().collect())
     }),
 ];
@@ -224,8 +227,8 @@ fn dict(c: &Call<'_, '_>, at: usize) -> R<Dict> {
 fn set(c: &Call<'_, '_>, at: usize) -> R<Vec<V>> {
     match c.value(at)? {
         V::Seq(seq) if seq.kind == Kind::Set => {
-            // Comparisons are of each with each.
-            c.it.step(seq.items.len() * 4)?;
+            c.it.step(seq.items.len())?;
+            c.it.charge(seq.items.len() * 32)?;
             Ok(seq.items.clone())
         }
         _ => wrong(),

@@ -1,6 +1,7 @@
 //! Operators (spec/orquesta.md §26.3).
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use super::call::unmatched;
 use super::interp::It;
@@ -28,7 +29,13 @@ pub(super) fn binary(it: &It<'_>, operator: &str, left: &V, right: &V) -> R {
         "=" => Some(V::Bool(left == right)),
         "!=" => Some(V::Bool(left != right)),
         "<" | ">" | "<=" | ">=" => compare(operator, left, right),
-        "in" => contains(right, left).map(V::Bool),
+        "in" => {
+            if let V::Seq(seq) = right {
+                // Comparing is cheaper than evaluating.
+                it.step(seq.items.len() / 16)?;
+            }
+            contains(right, left).map(V::Bool)
+        }
         "=~" | "!~" => match (left, right) {
             (V::Text(text), V::Text(_) | V::Regex(_)) => {
                 Some(V::Bool(regexes::is_match(right, text)? == (operator == "=~")))
@@ -91,8 +98,9 @@ fn joined(it: &It<'_>, operator: &str, left: &V, right: &V) -> R<Option<V>> {
             Some(V::dict(a.entries.iter().chain(&b.entries).cloned().collect::<Dict>())?)
         }
         ("-", V::Seq(a), V::Seq(b)) if a.kind == Kind::Set && b.kind == Kind::Set => {
-            it.step(a.items.len() * b.items.len().max(1))?;
-            Some(V::set(a.items.iter().filter(|item| !b.items.contains(item)).cloned().collect())?)
+            it.step(a.items.len() + b.items.len())?;
+            let gone: HashSet<&V> = b.items.iter().collect();
+            Some(V::set(a.items.iter().filter(|item| !gone.contains(item)).cloned().collect())?)
         }
         ("*", V::Text(text), V::Int(count)) | ("*", V::Int(count), V::Text(text)) => {
             let count = usize::try_from((*count).max(0)).unwrap_or(usize::MAX);
@@ -120,8 +128,8 @@ fn compare(operator: &str, left: &V, right: &V) -> Option<V> {
         (V::Date(a), V::Date(b)) => Some(a.cmp(b)),
         (V::Span(a), V::Span(b)) => Some(a.cmp(b)),
         (V::Seq(a), V::Seq(b)) if a.kind == Kind::Set && b.kind == Kind::Set => {
-            let below = a.items.iter().all(|item| b.items.contains(item));
-            let above = b.items.iter().all(|item| a.items.contains(item));
+            let (ours, theirs): (HashSet<&V>, HashSet<&V>) = (a.items.iter().collect(), b.items.iter().collect());
+            let (below, above) = (ours.is_subset(&theirs), theirs.is_subset(&ours));
             match (below, above) {
                 (true, true) => Some(Ordering::Equal),
                 (true, false) => Some(Ordering::Less),

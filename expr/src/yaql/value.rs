@@ -1,7 +1,7 @@
 //! Values of running expressions.
 
-use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use chrono::{DateTime, FixedOffset};
@@ -223,7 +223,7 @@ fn check_depth(depth: u16) -> R<()> {
 
 /// Without doubles.
 pub(super) fn unique(items: Vec<V>) -> Vec<V> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     items.into_iter().filter(|item| seen.insert(item.clone())).collect()
 }
 
@@ -273,7 +273,8 @@ impl PartialEq for V {
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Seq(a), Self::Seq(b)) => match (a.kind, b.kind) {
                 (Kind::Set, Kind::Set) => {
-                    a.items.len() == b.items.len() && a.items.iter().all(|item| b.items.contains(item))
+                    let theirs: HashSet<&Self> = b.items.iter().collect();
+                    a.items.len() == b.items.len() && a.items.iter().all(|item| theirs.contains(item))
                 }
                 (Kind::List, Kind::List) => a.items == b.items,
                 _ => Rc::ptr_eq(a, b),
@@ -310,6 +311,12 @@ impl V {
     }
 }
 
+/// A hash that doesn't depend on the order.
+fn unordered(items: impl Iterator<Item = impl Hash>) -> u64 {
+    let one = |item| BuildHasherDefault::<DefaultHasher>::default().hash_one(item);
+    items.map(one).fold(0, u64::wrapping_add)
+}
+
 impl Hash for V {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
@@ -318,8 +325,8 @@ impl Hash for V {
             Self::Int(_) | Self::Float(_) => (self.float() + 0.0).to_bits().hash(state),
             Self::Text(text) => text.hash(state),
             Self::Seq(seq) if seq.kind == Kind::List => seq.items.hash(state),
-            Self::Seq(seq) => seq.items.len().hash(state),
-            Self::Dict(dict) => dict.entries.len().hash(state),
+            Self::Seq(seq) => unordered(seq.items.iter()).hash(state),
+            Self::Dict(dict) => unordered(dict.entries.iter()).hash(state),
             Self::Date(date) => date.hash(state),
             Self::Span(span) => span.hash(state),
             Self::Regex(pattern) => pattern.source.hash(state),
