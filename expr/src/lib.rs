@@ -1,7 +1,8 @@
-//! Jinja as StackStorm's users meet it: Jinja2's semantics, StackStorm's filters and functions, type preservation.
+//! Expressions: Jinja as StackStorm's users meet it, and both languages of Orquesta's workflows.
 //!
 //! * [`render`] renders strings inside any JSON value, [`render_text`] one text.
 //! * [`params`] renders and casts the parameters of an action (spec/runners.md, spec/rules.md).
+//! * [`workflow`] evaluates YAQL and Jinja in workflows (spec/orquesta.md §24 to §27, docs/expressions.md).
 //! * [`criteria`] decides whether a rule matches a trigger instance.
 //! * [`jsonpath`] finds values as `jsonpath-rw` does, [`pyregex`] matches as Python's `re` does.
 //! * Look-ups in the datastore go through [`KeySource`]: rendering does no I/O. A missing key that the source can't
