@@ -1,4 +1,5 @@
 //! Recorded expressions (data/orquesta/expressions of the shared folder), arbitrary texts, and bounds.
+#![allow(clippy::expect_used)] // helpers of tests
 
 mod recorded;
 

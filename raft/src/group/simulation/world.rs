@@ -244,7 +244,7 @@ impl World {
         }
         node.memory.consensus.promised = [me].into();
         let vote = Message::Vote { pre: true, term: node.disk.term + 1, last: node.disk.last(), transfer: false };
-        self.to_voters(me, &vote);
+        self.tell_voters(me, &vote);
         if quorum(1, voters) {
             self.elect(me, false);
         }
@@ -266,13 +266,13 @@ impl World {
         let now = node.clock.now(self.now);
         node.memory.consensus.wait(now, &mut self.chance);
         let vote = Message::Vote { pre: false, term: node.disk.term, last: node.disk.last(), transfer };
-        self.to_voters(me, &vote);
+        self.tell_voters(me, &vote);
         if quorum(1, voters) {
             self.win(me);
         }
     }
 
-    fn to_voters(&mut self, me: usize, message: &Message) {
+    fn tell_voters(&mut self, me: usize, message: &Message) {
         for to in 0..self.nodes.len() {
             if to != me && self.nodes[to].voter {
                 self.send(me, to, message.clone());
