@@ -1,8 +1,8 @@
 //! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
 
 use crate::api::{
-    actions, apikeys, cluster, executions, keys, packs, policies, rbac, root, rule_enforcements, rules, runner_types,
-    simple, trigger_instances, triggers, webhooks,
+    actions, aliases, apikeys, cluster, executions, keys, packs, policies, rbac, root, rule_enforcements, rules,
+    runner_types, simple, trigger_instances, triggers, webhooks,
 };
 use crate::auth::tokens;
 use crate::http::route::Route;
@@ -69,8 +69,11 @@ fn content() -> Vec<Route> {
         Api GET "/runnertypes/{name}" [Permission("runner_type_view")] runner_types::get;
         Api PUT "/runnertypes/{name}" [Permission("runner_type_modify")] runner_types::update;
 
-        Api GET "/actionalias" [Permission("action_alias_list")] simple::aliases;
-        Api GET "/actionalias/{ref}" [Permission("action_alias_view")] simple::alias;
+        Api GET "/actionalias" [Permission("action_alias_list")] aliases::list;
+        Api POST "/actionalias" [Checked("action_alias_create")] aliases::create;
+        Api GET "/actionalias/{ref}" [Permission("action_alias_view")] aliases::get;
+        Api PUT "/actionalias/{id}" [Permission("action_alias_modify")] aliases::update;
+        Api DELETE "/actionalias/{ref}" [Permission("action_alias_delete")] aliases::delete;
         Api GET "/sensortypes" [Permission("sensor_type_list")] simple::sensors;
         Api GET "/sensortypes/{ref}" [Permission("sensor_type_view")] simple::sensor;
         Api PUT "/sensortypes/{ref}" [Permission("sensor_type_modify")] simple::update_sensor;

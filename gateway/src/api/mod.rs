@@ -1,6 +1,7 @@
 //! Handlers by resource. Each is `async fn(Ctx) -> Result<Reply, ApiError>`, named in [`crate::table`].
 
 pub mod actions;
+pub mod aliases;
 pub mod apikeys;
 pub mod cluster;
 pub mod executions;

@@ -1,7 +1,7 @@
-//! Resources that are mostly listed and read here: aliases, sensor types, timers, configurations and their schemas.
+//! Resources that are mostly listed and read here: sensor types, timers, configurations and their schemas.
 
 use bus::Change;
-use model::{ActionAlias, Config, ConfigSchema, Object, SensorType, Trigger};
+use model::{Config, ConfigSchema, Object, SensorType, Trigger};
 use serde_json::{Value, json};
 use store::{Order, Query as Find, StoreExt};
 
@@ -10,43 +10,6 @@ use crate::context::Ctx;
 use crate::http::list::{self, Attributes, Filter, ListSpec};
 use crate::http::shape::{Kind, Shape, Take, may};
 use crate::http::{ApiError, Reply};
-
-const ALIASES: ListSpec = ListSpec {
-    default_limit: Some(100),
-    filters: &[("name", Filter::Text("name")), ("pack", Filter::Text("pack"))],
-    sortable: &[("name", "name"), ("pack", "pack")],
-    order: &[Order::Asc("pack"), Order::Asc("name")],
-    attributes: Attributes::with_ref(
-        &[
-            "id",
-            "uid",
-            "ref",
-            "pack",
-            "name",
-            "description",
-            "enabled",
-            "action_ref",
-            "formats",
-            "ack",
-            "result",
-            "extra",
-            "immutable_parameters",
-            "metadata_file",
-        ],
-        &[],
-    ),
-    offset: true,
-};
-
-/// `GET /actionalias`.
-pub async fn aliases(ctx: Ctx) -> Result<Reply, ApiError> {
-    list::simple::<ActionAlias>(&ctx, &ALIASES, ActionAlias::to_api).await
-}
-
-/// `GET /actionalias/{ref}`.
-pub async fn alias(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&ctx.by_ref::<ActionAlias>(ctx.params.get("ref")).await?.to_api())
-}
 
 const SENSORS: ListSpec = ListSpec {
     default_limit: None,

@@ -44,9 +44,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
 /// Endpoints of later issues.
 const LATER: &[(&str, &str)] = &[
     ("POST", "/v1/aliasexecution"),
-    ("POST", "/v1/actionalias"),
-    ("PUT", "/v1/actionalias"),
-    ("DELETE", "/v1/actionalias"),
     ("GET", "/v1/actionalias/help"),
     ("GET", "/v1/traces"),
     ("GET", "/v1/packs/index"),

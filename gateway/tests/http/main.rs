@@ -5,6 +5,7 @@
 mod auth;
 mod bodies;
 mod cluster;
+mod coverage;
 mod executions;
 mod files;
 mod golden;

@@ -91,6 +91,7 @@ fn body(pattern: &str) -> Value {
         "/actions/{ref}/clone" => json!({"dest_pack": "acme", "dest_action": "copy"}),
         "/rules" => rule("acme", "acme.noop", webhook("x")),
         "/executions" | "/aliasexecution" => json!({"action": "acme.noop", "name": "x", "format": "x", "command": "x"}),
+        "/actionalias" => json!({"pack": "acme", "name": "x", "action_ref": "acme.noop", "formats": ["x"]}),
         "/keys/{name}" => json!({"name": "k", "value": "v"}),
         _ => json!({}),
     }
