@@ -147,6 +147,11 @@ pub struct IllegalMove {
 }
 
 impl Execution {
+    /// The id that clients of StackStorm know as the execution's live action.
+    pub fn liveaction_of(execution: Id) -> Id {
+        Id::derive("liveaction", execution.time(), &[&execution.to_string()])
+    }
+
     /// Moves along a legal edge, with its log entry; entering a completed status sets the end (invariant E3).
     ///
     /// Log times never go back, even when the clock does.

@@ -39,6 +39,12 @@ impl Id {
         Self::with_time(cause_time, tail)
     }
 
+    /// The time it was made with, to the second.
+    pub fn time(&self) -> Timestamp {
+        let [a, b, c, d, ..] = self.0;
+        Timestamp::from_micros(i64::from(u32::from_be_bytes([a, b, c, d])) * 1_000_000)
+    }
+
     /// The twelve bytes, for adapters that keep ids in binary form; they sort as the text does.
     pub const fn as_bytes(&self) -> &[u8; 12] {
         &self.0

@@ -67,6 +67,7 @@
 #[path = "common/reader.rs"]
 mod reader;
 
+pub mod chain;
 pub mod changes;
 #[cfg(feature = "contract")]
 pub mod contract;

@@ -135,13 +135,12 @@ fn check(plan: &Plan, live: &Object, given: &Object) -> Result<(), DomainError> 
 fn build(services: &Services, plan: &Plan, request: Request, parameters: Object, failure: Option<String>) -> Prepared {
     let now = services.now();
     let id = request.id.unwrap_or_else(|| Id::fresh(now));
-    let text = id.to_string();
     let notify = request.notify.or_else(|| {
         (!plan.action.notify.is_empty() && request.parent.is_none()).then(|| Value::Object(plan.action.notify.clone()))
     });
     let mut execution = Execution {
         id,
-        liveaction_id: Id::derive("liveaction", now, &[&text]),
+        liveaction_id: Execution::liveaction_of(id),
         status: Status::Requested,
         action: request.action,
         action_is_workflow: plan.is_workflow(),

@@ -210,19 +210,19 @@ async fn search(inner: &Inner, cluster: &Cluster, core: &Core) -> Result<(), Raf
 async fn settled(inner: &Inner, cluster: &Cluster, core: &Core) -> Result<(), RaftError> {
     let me = introduction(inner, cluster, cluster.joining.was_member.load(Ordering::Acquire));
     cluster.joining.follow(core.members(), &cluster.peers);
-    let Some(leader) = core.leader_contact() else {
-        let heard = say_hello(cluster, core, &me).await;
-        // A removed node hears from nobody: it asks.
-        let leaders: Vec<Contact> = heard.into_iter().filter_map(|hello| hello.leader).collect();
-        if leaders.is_empty() || cluster.joining.is_removed() {
-            return Ok(());
-        }
-        return ask_to_join(inner, cluster, &me, leaders).await;
-    };
-    if core.member(me.id).as_ref() == Some(&peer_of(&me)) {
+    let leader = core.leader_contact();
+    if leader.is_some() && core.member(me.id).as_ref() == Some(&peer_of(&me)) {
         return Ok(());
     }
-    ask_to_join(inner, cluster, &me, vec![leader]).await
+    // After a restart the leader is whom the log speaks of. It may have moved as this node has, and then only hellos
+    // tell where to.
+    let heard = say_hello(cluster, core, &me).await;
+    // A removed node hears from nobody: it asks.
+    let leaders: Vec<Contact> = heard.into_iter().filter_map(|hello| hello.leader).chain(leader).collect();
+    if leaders.is_empty() || cluster.joining.is_removed() {
+        return Ok(());
+    }
+    ask_to_join(inner, cluster, &me, leaders).await
 }
 
 /// Says hello to all seeds and everybody known; gives the answers.
@@ -289,7 +289,10 @@ async fn ask_to_join(
         let joined = if contact.id == me.id {
             crate::group::members::join(inner, me).await
         } else {
-            cluster.peers.learn(&contact);
+            // A member's book follows the membership, and what nodes say of themselves: that is newer than a contact.
+            if !me.initialized || cluster.peers.contact(contact.id).is_none() {
+                cluster.peers.learn(&contact);
+            }
             let call = async {
                 let request = cluster.peers.request(contact.id, me)?;
                 let mut client = cluster.peers.client(contact.id, crate::network::peers::Lane::Bulk)?;

@@ -144,9 +144,12 @@ impl Process {
         Ok(())
     }
 
-    /// SIGSTOP: alive, but silent.
+    /// SIGSTOP: alive, but silent. Returns once all of its threads stand still: the signal takes a moment to reach
+    /// them, in which they could still answer.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        let group = self.pid().unwrap_or_default();
+        wait_for(self.name, STOP, || Ok(stands_still(group)))
     }
 
     /// SIGCONT.
@@ -209,4 +212,24 @@ fn end(folder: &Path, file: &Path) -> Result<()> {
     }
     fs::remove_file(file)?;
     Ok(())
+}
+
+/// Whether no thread of a process group runs or could.
+fn stands_still(group: u32) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    let of_group = processes.flatten().map(|entry| entry.path()).filter(|path| {
+        // After the name: state, parent, group.
+        stat(path).is_some_and(|fields| fields.get(2).is_some_and(|field| *field == group.to_string()))
+    });
+    of_group.flat_map(|process| fs::read_dir(process.join("task")).into_iter().flatten().flatten()).all(|thread| {
+        // A thread that is gone by now doesn't run either.
+        stat(&thread.path()).is_none_or(|fields| fields.first().is_some_and(|state| "TtZX".contains(state.as_str())))
+    })
+}
+
+/// What `/proc/…/stat` says after the name.
+fn stat(path: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(path.join("stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
 }

@@ -38,6 +38,9 @@ pub trait Host: Send + Sync + Debug {
     /// Evaluates expressions with the keys that are known.
     fn expressions(&self, answers: Answers) -> Box<dyn Expressions>;
 
+    /// The keys that are known, for templates of chains.
+    fn keys(&self, answers: Answers) -> Box<dyn expr::KeySource>;
+
     /// Fetches keys for a workflow, whose initial context tells the user.
     async fn fetch_keys(&self, context: &Object, keys: &[KeyRequest]) -> Result<Answers, HostError>;
 }
@@ -54,6 +57,8 @@ pub enum Launched {
     Requested,
     /// It can't be, ever. The text says why.
     Refused(String),
+    /// There is no such action.
+    Unknown(String),
 }
 
 /// An action to execute for a task.
@@ -74,6 +79,17 @@ pub struct Order {
     /// Milliseconds.
     pub delay: Option<u64>,
     pub at: Timestamp,
+    /// Of a chain's node.
+    #[serde(default)]
+    pub chain: Option<Box<ChainLink>>,
+}
+
+/// What an execution keeps of the chain it belongs to (spec/actionchain.md §3, §7).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChainLink {
+    /// The node's definition.
+    pub node: Value,
+    pub notify: Option<Value>,
 }
 
 /// A workflow's status for its execution.

@@ -93,6 +93,10 @@ impl Job {
         let mut effects = Vec::new();
         match content {
             Content::Status { status, result } => self.take_status(source, status, result, env, &mut effects)?,
+            Content::Refused { reason, .. } => {
+                let result = json!({"errors": [{"message": reason}]});
+                self.take_status(source, Status::Failed, Some(result), env, &mut effects)?;
+            }
             Content::Wish { wish } => self.take_wish(wish, &mut effects),
             Content::Rerun { execution, tasks } => {
                 let tasks = tasks.map(|tasks| tasks.into_iter().map(RerunRequest::from).collect::<Vec<_>>());
@@ -239,6 +243,7 @@ impl Job {
                     .and_then(|seconds| u64::try_from(seconds).ok())
                     .map(|seconds| seconds * 1000),
                 at: env.now,
+                chain: None,
             };
             self.running.insert(id, Running { task: task.to_string(), route, item });
             self.touched.insert(id);

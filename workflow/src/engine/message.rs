@@ -25,6 +25,11 @@ pub enum Content {
         status: Status,
         result: Option<Value>,
     },
+    /// An execution couldn't be requested at all; `known` is false where there is no such action.
+    Refused {
+        reason: String,
+        known: bool,
+    },
     Wish {
         wish: Wish,
     },
@@ -54,6 +59,11 @@ pub fn status(execution: Id, attempt: u32, status: Status, result: Option<&Value
     let small = result.filter(|result| result.to_string().len() <= MAX_RESULT_BYTES);
     let content = Content::Status { status, result: small.cloned() };
     message(execution, attempt, &format!("{STATUS}:{status}"), &content, at)
+}
+
+/// An execution can't be requested, ever.
+pub fn refused(execution: Id, reason: String, known: bool, at: Timestamp) -> Message {
+    message(execution, 1, "refused", &Content::Refused { reason, known }, at)
 }
 
 /// Somebody wants a workflow to pause, resume or cancel; `request` tells one wish from the next.

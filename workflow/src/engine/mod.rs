@@ -11,10 +11,12 @@
 //! is launched. Workflows that were worked on last are kept in memory by their revision; whoever claims one that
 //! moved on elsewhere loads it anew.
 
+mod chains;
 mod host;
 mod job;
 pub mod message;
 mod rows;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,17 +27,21 @@ use model::{Clock, Id};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use host::{Answers, Host, HostError, Launched, Order, Report, Signal, Wish};
+pub use host::{Answers, ChainLink, Host, HostError, Launched, Order, Report, Signal, Wish};
 pub use job::{Effect, Job, Running};
 
+use crate::chain;
+use crate::changes::Creation;
 use crate::error::StateError;
-use crate::orquesta::expression::Expressions;
-use crate::orquesta::{ConductError, Conductor, Document, Env, ErrorEntry, Program, Status};
+use crate::orquesta::{ConductError, Conductor, Document, Env, ErrorEntry, Program};
 use crate::port::{Claim, Claimed, Created, Drain, WorkflowState};
 use crate::rows::{Launch, Message, Received};
 
-/// What heads of this engine's workflows say.
-pub const NAME: &str = "orquesta";
+use self::work::{Trouble, Work};
+
+/// What heads of workflows say whose bodies these are.
+pub const ORQUESTA: &str = "orquesta";
+pub const CHAIN: &str = "action-chain";
 
 /// A workflow may look up keys named by other keys; past this many rounds it fails.
 const MAX_KEY_ROUNDS: usize = 50;
@@ -98,14 +104,8 @@ pub struct Engine {
 
 #[derive(Debug, Default)]
 struct Cache {
-    jobs: HashMap<Id, (u64, Job, u64)>,
+    jobs: HashMap<Id, (u64, Work, u64)>,
     uses: u64,
-}
-
-/// What is known while a workflow is worked on.
-struct Work {
-    job: Job,
-    answers: Answers,
 }
 
 impl Engine {
@@ -130,15 +130,38 @@ impl Engine {
                 .and_then(|mut job| job.start(env).map(|effects| (job, effects)));
             match begun {
                 Ok(begun) => break begun,
-                Err(error) => self.learn(&begin.context, error, &mut answers).await?,
+                Err(error) => self.learn(&begin.context, error.into(), &mut answers).await?,
             }
         };
         let creation = rows::creation(&mut job, effects, begin.document, now)?;
-        let launches = creation.changes.launches.clone();
+        self.create(creation, Work::Orquesta(Box::new(job))).await
+    }
+
+    /// Begins a chain and launches its first node. Twice is once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::begin`].
+    pub async fn begin_chain(&self, begin: chain::Begin) -> Result<(), EngineError> {
+        let now = self.clock.now();
+        let mut answers = Answers::new();
+        let (mut chain, effects) = loop {
+            let mut chain = chain::Chain::new(begin.clone(), now);
+            match chain.start(&*self.host.keys(answers.clone()), now) {
+                Ok(effects) => break (chain, effects),
+                Err(needs) => self.learn(&chains::context_of(&begin), needs.into(), &mut answers).await?,
+            }
+        };
+        let creation = chains::creation(&mut chain, effects, now)?;
+        self.create(creation, Work::Chain(Box::new(chain))).await
+    }
+
+    async fn create(&self, creation: Creation, work: Work) -> Result<(), EngineError> {
+        let (id, launches) = (creation.id, creation.changes.launches.clone());
         let created = self.state.create(creation, self.options.hold).await?;
         if created == Created::New {
-            self.remember(job, 1);
-            self.launch_all(begin.id, launches).await?;
+            self.remember(work, 1);
+            self.launch_all(id, launches).await?;
         }
         Ok(())
     }
@@ -209,7 +232,9 @@ impl Engine {
             let claim = workflow.map_or_else(|| Claim::next(now), |workflow| Claim::one(workflow, now));
             let Claimed::Drain(drain) = self.state.claim(&claim).await? else { return Ok(worked) };
             let id = drain.state().id;
-            if drain.state().engine != NAME || (drain.messages().is_empty() && drain.due().is_empty()) {
+            if ![ORQUESTA, CHAIN].contains(&drain.state().engine.as_str())
+                || (drain.messages().is_empty() && drain.due().is_empty())
+            {
                 drain.release().await;
                 return Ok(worked);
             }
@@ -230,27 +255,21 @@ impl Engine {
         let mut answers = Answers::new();
         let mut cached = self.recall(head.id, head.rev);
         let (mut work, effects) = loop {
-            let job = match cached.take() {
-                Some(job) => job,
-                None => rows::load(&*drain, &head).await?,
+            let mut work = match cached.take() {
+                Some(work) => work,
+                None => Work::load(&*drain, &head).await?,
             };
-            let context = job.conductor.state().contexts.values().first().cloned().unwrap_or_default();
-            let expressions = self.host.expressions(answers.clone());
-            let mut work = Work { job, answers };
-            match decide(&mut work.job, &messages, &*expressions, now) {
+            match work.decide(&messages, &*self.host, &answers, now) {
                 Ok(effects) => break (work, effects),
-                // The job is half-way: it is loaded again.
-                Err(error) => {
-                    answers = std::mem::take(&mut work.answers);
-                    self.learn(&context, error, &mut answers).await?;
-                }
+                // The work is half-way: it is loaded again.
+                Err(trouble) => self.learn(&work.context(), trouble, &mut answers).await?,
             }
         };
         let used = messages.iter().map(|(seq, ..)| *seq).collect();
-        let changes = rows::changes(&mut work.job, effects, used, drain.due(), (head.rev + 1, now))?;
+        let changes = work.changes(effects, used, drain.due(), (head.rev + 1, now))?;
         let launches = changes.launches.clone();
         let committed = drain.commit(changes, self.options.hold).await?;
-        self.remember(work.job, committed.rev);
+        self.remember(work, committed.rev);
         self.launch_all(head.id, launches).await?;
         Ok(committed.more)
     }
@@ -275,8 +294,11 @@ impl Engine {
     }
 
     /// Fetches keys that an evaluation asked for.
-    async fn learn(&self, context: &Object, error: ConductError, answers: &mut Answers) -> Result<(), EngineError> {
-        let Some(keys) = error.keys() else { return Err(error.into()) };
+    async fn learn(&self, context: &Object, trouble: Trouble, answers: &mut Answers) -> Result<(), EngineError> {
+        let keys = match trouble {
+            Trouble::Keys(keys) => keys,
+            Trouble::Conduct(error) => return Err(error.into()),
+        };
         let unknown: Vec<_> = keys.iter().filter(|key| !answers.contains_key(key)).cloned().collect();
         if unknown.is_empty() || answers.len() > MAX_KEY_ROUNDS * 100 {
             return Err(HostError("the datastore doesn't answer for keys that an expression reads".to_owned()).into());
@@ -307,11 +329,8 @@ impl Engine {
         match rows::Kind::of(launch, &body)? {
             rows::Kind::Order(order) => match self.host.launch(workflow, &order).await? {
                 Launched::Requested => {}
-                Launched::Refused(reason) => {
-                    let result = serde_json::json!({"errors": [{"message": reason}]});
-                    let failed = message::status(order.id, 1, Status::Failed, Some(&result), self.clock.now());
-                    self.state.deliver(workflow, &[failed]).await?;
-                }
+                Launched::Refused(reason) => self.refuse(workflow, order.id, reason, true).await?,
+                Launched::Unknown(reason) => self.refuse(workflow, order.id, reason, false).await?,
             },
             rows::Kind::Report(report) => self.host.report(workflow, &report).await?,
             rows::Kind::Signal(signal) => self.host.signal(workflow, &signal).await?,
@@ -319,15 +338,21 @@ impl Engine {
         Ok(())
     }
 
-    /// A job as it was left at a revision.
-    fn recall(&self, workflow: Id, rev: u64) -> Option<Job> {
-        let (known, job, _) = self.cache.lock().jobs.remove(&workflow)?;
-        (known == rev).then_some(job)
+    async fn refuse(&self, workflow: Id, execution: Id, reason: String, known: bool) -> Result<(), EngineError> {
+        let refused = message::refused(execution, reason, known, self.clock.now());
+        self.state.deliver(workflow, &[refused]).await?;
+        Ok(())
     }
 
-    fn remember(&self, job: Job, rev: u64) {
+    /// A workflow as it was left at a revision.
+    fn recall(&self, workflow: Id, rev: u64) -> Option<Work> {
+        let (known, work, _) = self.cache.lock().jobs.remove(&workflow)?;
+        (known == rev).then_some(work)
+    }
+
+    fn remember(&self, work: Work, rev: u64) {
         let mut cache = self.cache.lock();
-        if job.is_finished() {
+        if work.is_finished() {
             return;
         }
         cache.uses += 1;
@@ -337,28 +362,12 @@ impl Engine {
         {
             cache.jobs.remove(&oldest);
         }
-        cache.jobs.insert(job.id, (rev, job, now));
+        cache.jobs.insert(work.id(), (rev, work, now));
     }
 }
 
 /// A message: its place in the inbox, its source, and what it says if it can be read.
-type Read = (u64, Id, Option<message::Content>);
-
-fn decide(
-    job: &mut Job,
-    messages: &[Read],
-    expressions: &dyn Expressions,
-    now: model::Timestamp,
-) -> Result<Vec<Effect>, ConductError> {
-    let env = Env { expressions, now };
-    let mut effects = Vec::new();
-    for (_, source, content) in messages {
-        if let Some(content) = content {
-            effects.extend(job.take(*source, content.clone(), env)?);
-        }
-    }
-    Ok(effects)
-}
+pub(crate) type Read = (u64, Id, Option<message::Content>);
 
 /// Between 0 and 1: for waits that shouldn't fall together.
 fn rand_share() -> f64 {

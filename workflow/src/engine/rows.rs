@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::host::{Order, Report, Signal};
 use super::job::{Effect, Job, Running};
-use super::{EngineError, NAME};
+use super::{EngineError, ORQUESTA};
 use crate::changes::{Changes, Creation};
 use crate::limits::{MAX_BODY_BYTES, MAX_PAGE};
 use crate::orquesta::contexts::{Contexts, Link};
@@ -82,7 +82,7 @@ pub fn creation(
     let mut changes = changes(job, effects, Vec::new(), &[], (1, now))?;
     changes.document("definition", json(&document.into_value())?.into_bytes());
     changes.document("inputs", json(&job.conductor.state().inputs)?.into_bytes());
-    Ok(Creation { id: job.id, engine: NAME.to_owned(), changes })
+    Ok(Creation { id: job.id, engine: ORQUESTA.to_owned(), changes })
 }
 
 /// What a step has changed, that leads to revision `rev`.
@@ -170,27 +170,9 @@ pub fn changes(
     if let Some(output) = &state.output {
         out.changes.document("output", json(output)?.into_bytes());
     }
-    for (at, effect) in effects.into_iter().enumerate() {
-        let derived =
-            |kind: &str| Id::derive(kind, job.created, &[&job.id.to_string(), &rev.to_string(), &at.to_string()]);
-        match effect {
-            Effect::Note(kind, what) => {
-                out.changes.event(kind, json(&what)?);
-            }
-            Effect::Launch(order) => {
-                let id = order.id;
-                out.launch(id, ORDER, json(&order)?, now);
-            }
-            Effect::Report(report) => {
-                let id = derived(REPORT);
-                out.launch(id, REPORT, json(&report)?, now);
-            }
-            Effect::Signal(signal) => {
-                let id = derived(SIGNAL);
-                out.launch(id, SIGNAL, json(&signal)?, now);
-            }
-        }
-    }
+    out.effects(effects, |kind, at| {
+        Id::derive(kind, job.created, &[&job.id.to_string(), &rev.to_string(), &at.to_string()])
+    })?;
     Ok(changes)
 }
 
@@ -202,8 +184,8 @@ struct StoredStaged {
 }
 
 /// Puts what is too large for a row into a document.
-struct Out<'a> {
-    changes: &'a mut Changes,
+pub(super) struct Out<'a> {
+    pub changes: &'a mut Changes,
 }
 
 /// What stands in a row for a document.
@@ -219,13 +201,32 @@ impl Out<'_> {
         format!("{REFERENCE}{key}")
     }
 
-    fn cell(&mut self, space: &str, key: &str, body: String) {
+    /// What a step leads to: the log and the outbox. `derive` gives ids to what has none.
+    pub fn effects(&mut self, effects: Vec<Effect>, derive: impl Fn(&str, usize) -> Id) -> Result<(), EngineError> {
+        for (at, effect) in effects.into_iter().enumerate() {
+            match effect {
+                Effect::Note(kind, what) => {
+                    self.changes.event(kind, json(&what)?);
+                }
+                Effect::Launch(order) => {
+                    let id = order.id;
+                    self.launch(id, ORDER, json(&order)?);
+                }
+                Effect::Report(report) => self.launch(derive(REPORT, at), REPORT, json(&report)?),
+                Effect::Signal(signal) => self.launch(derive(SIGNAL, at), SIGNAL, json(&signal)?),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn cell(&mut self, space: &str, key: &str, body: String) {
         let body = self.fit(&format!("{space}/{key}"), body);
         self.changes.cells.push(crate::rows::Cell { space: space.to_owned(), key: key.to_owned(), body });
     }
 
-    fn launch(&mut self, id: Id, kind: &str, body: String, due: Timestamp) {
+    fn launch(&mut self, id: Id, kind: &str, body: String) {
         let body = self.fit(&format!("launch/{id}"), body);
+        let due = self.changes.at;
         self.changes.launches.push(Launch { id, kind: kind.to_owned(), due, body });
     }
 }
@@ -239,12 +240,12 @@ async fn whole(state: &dyn Reader, workflow: Id, body: String) -> Result<String,
     String::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))
 }
 
-fn json(value: &impl Serialize) -> Result<String, EngineError> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, EngineError> {
     // NUL can't be stored as text; JSON writes it as an escape.
     serde_json::to_string(value).map_err(|error| super::HostError(error.to_string()).into())
 }
 
-fn key(number: u64) -> String {
+pub(super) fn key(number: u64) -> String {
     format!("{number:012}")
 }
 
@@ -287,21 +288,21 @@ pub async fn load(drain: &dyn Drain, head: &Head) -> Result<Job, EngineError> {
     Ok(job)
 }
 
-struct Loader<'a> {
-    state: &'a dyn Drain,
-    workflow: Id,
+pub(super) struct Loader<'a> {
+    pub state: &'a dyn Drain,
+    pub workflow: Id,
 }
 
 impl Loader<'_> {
-    fn corrupt(&self, reason: impl Into<String>) -> EngineError {
+    pub fn corrupt(&self, reason: impl Into<String>) -> EngineError {
         EngineError::Corrupt { workflow: self.workflow, reason: reason.into() }
     }
 
-    fn parse<T: DeserializeOwned>(&self, body: &str) -> Result<T, EngineError> {
+    pub fn parse<T: DeserializeOwned>(&self, body: &str) -> Result<T, EngineError> {
         serde_json::from_str(body).map_err(|error| self.corrupt(error.to_string()))
     }
 
-    async fn document<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EngineError> {
+    pub async fn document<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, EngineError> {
         let Some(bytes) = self.state.document(self.workflow, key).await? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| self.corrupt(error.to_string()))
     }
@@ -311,7 +312,7 @@ impl Loader<'_> {
         self.parse(&whole(reader, self.workflow, body).await?)
     }
 
-    async fn cells<T: DeserializeOwned>(&self, space: &str) -> Result<Vec<(String, T)>, EngineError> {
+    pub async fn cells<T: DeserializeOwned>(&self, space: &str) -> Result<Vec<(String, T)>, EngineError> {
         let mut found = Vec::new();
         let mut after: Option<String> = None;
         loop {
