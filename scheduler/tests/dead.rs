@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Bus, Job, Queue};
+use bus::{Bus, Consumer, Job, Queue};
 use bus_rabbitmq::{RabbitBus, RabbitOptions};
 use common::{Bench, Role, eventually, holder};
 use domain::executions::claim;
@@ -18,10 +18,10 @@ use store::StoreExt;
 
 const LIMIT: u32 = 3;
 
-/// Takes jobs and never does them.
-async fn poisoned(bus: &RabbitBus, queue: Queue, job: Job) {
+/// Takes a job as often as it comes, and never does it. One consumer for all jobs of a queue: what a consumer gives
+/// back when it ends counts as a delivery too.
+async fn poisoned(bus: &RabbitBus, consumer: &mut Box<dyn Consumer>, queue: Queue, job: Job) {
     bus.enqueue(queue, job).await.unwrap();
-    let mut consumer = bus.consume(queue, 1).await.unwrap();
     for _ in 0..=LIMIT {
         drop(tokio::time::timeout(Duration::from_secs(20), consumer.next()).await.unwrap().unwrap());
     }
@@ -48,8 +48,9 @@ async fn jobs_that_nobody_can_do_fail_what_they_are_about() {
     let claimed = bench.request("p.noop", json!({})).await;
     let (holder, info) = holder(1);
     claim(&bench.services, &claimed, holder, info).await.unwrap();
-    poisoned(&bus, Queue::Run, execution(claimed.id)).await;
-    poisoned(&bus, Queue::Run, execution(waiting.id)).await;
+    let mut consumer = bus.consume(Queue::Run, 1).await.unwrap();
+    poisoned(&bus, &mut consumer, Queue::Run, execution(claimed.id)).await;
+    poisoned(&bus, &mut consumer, Queue::Run, execution(waiting.id)).await;
     let failed = bench.becomes(waiting.id, Status::Failed).await;
     let Some(ResultValue::Inline(result)) = &failed.result else { panic!("{:?}", failed.result) };
     let text =
@@ -58,7 +59,8 @@ async fn jobs_that_nobody_can_do_fail_what_they_are_about() {
     assert!(failed.end_timestamp.is_some());
 
     let instance = bench.event(json!({})).await;
-    poisoned(&bus, Queue::Rules, Job::TriggerInstance { id: instance.id, hint: None }).await;
+    let mut consumer = bus.consume(Queue::Rules, 1).await.unwrap();
+    poisoned(&bus, &mut consumer, Queue::Rules, Job::TriggerInstance { id: instance.id, hint: None }).await;
     eventually("the trigger instance failed", || async {
         let found = bench.store.read::<TriggerInstance>(instance.id).await.unwrap().unwrap();
         (found.status == InstanceStatus::ProcessingFailed).then_some(())
