@@ -1,7 +1,7 @@
 //! Jinja2's own filters where the engine's differ or are missing.
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
-use minijinja::{Environment, Error, State, Value};
+use minijinja::{Environment, Error, Value};
 
 use model::python;
 
@@ -17,7 +17,6 @@ pub(super) fn register(env: &mut Environment<'_>) {
     env.add_filter("float", float);
     env.add_filter("string", |value: &Value| input(value));
     env.add_filter("center", center);
-    env.add_filter("percent_format", percent_format);
     env.add_filter("default", default);
     env.add_filter("d", default);
     env.add_filter("e", escape);
@@ -90,8 +89,12 @@ fn default(value: &Value, other: Option<Value>, boolean: Option<Value>, kwargs: 
 
 /// Nothing is escaped by itself, so "safe" texts are texts like any other.
 fn escape(value: &Value) -> Result<String, Error> {
+    input(value).map(|text| escaped(&text))
+}
+
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
-    for c in input(value)?.chars() {
+    for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -101,7 +104,7 @@ fn escape(value: &Value) -> Result<String, Error> {
             c => out.push(c),
         }
     }
-    Ok(out)
+    out
 }
 
 fn truncate(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
@@ -164,53 +167,6 @@ fn wrap_line(line: &str, width: usize, break_long: bool) -> Vec<String> {
     }
     lines.push(current);
     lines
-}
-
-/// `'…' % operand`.
-fn percent_format(state: &mut State<'_, '_>, format: &Value, operand: &Value) -> Result<Value, Error> {
-    let mut format = input(format)?;
-    let mut args = match operand.kind() {
-        ValueKind::Seq if operand.is_tuple() => operand.try_iter()?.collect(),
-        ValueKind::Map => {
-            let pairs = operand.try_iter()?.map(|key| {
-                let value = operand.get_item(&key).unwrap_or_default();
-                (crate::jinja::values::text(&key), value)
-            });
-            vec![Value::from(Kwargs::from_iter(pairs))]
-        }
-        _ => vec![operand.clone()],
-    };
-    let conversions = conversions(&format);
-    for ((at, conversion), arg) in conversions.iter().zip(&mut args) {
-        match conversion {
-            // Python's `repr` is a text like any other.
-            'r' => {
-                format.replace_range(*at..at + 1, "s");
-                *arg = Value::from(python::repr(&from_jinja(arg)?));
-            }
-            's' if !arg.is_kwargs() => *arg = Value::from(input(arg)?),
-            _ => {}
-        }
-    }
-    args.insert(0, Value::from(format));
-    state.apply_filter("format", &args)
-}
-
-/// Letters of the conversions in a format, and where they stand.
-fn conversions(format: &str) -> Vec<(usize, char)> {
-    let mut found = Vec::new();
-    let mut chars = format.char_indices();
-    while let Some((_, c)) = chars.next() {
-        if c != '%' {
-            continue;
-        }
-        if let Some((at, letter)) = chars.find(|(_, c)| c.is_ascii_alphabetic() || *c == '%')
-            && letter != '%'
-        {
-            found.push((at, letter));
-        }
-    }
-    found
 }
 
 fn words(text: &str) -> usize {

@@ -17,6 +17,8 @@ pub(super) fn register(env: &mut Environment<'_>) {
     env.add_filter("to_yaml_string", to_yaml_string);
     env.add_filter("from_yaml_string", from_yaml_string);
     env.add_filter("jsonpath_query", jsonpath_query);
+    // For YAQL; no template can spell it.
+    env.add_filter("jsonpath query of frozen data", |value: &Value, query: &str| matches(value, query, true));
     env.add_filter("tojson", tojson);
     // The names that Orquesta knows them by.
     env.add_filter("json_dump", to_json_string);
@@ -180,9 +182,11 @@ fn to_yaml_string(
     kwargs: Kwargs,
 ) -> Result<String, Error> {
     // Taken for compatibility: PyYAML's layout has two blanks, which is what we write.
-    let _ = (argument(indent, &kwargs, "indent")?, argument(allow_unicode, &kwargs, "allow_unicode")?);
+    let _ = argument(indent, &kwargs, "indent")?;
+    let unicode = argument(allow_unicode, &kwargs, "allow_unicode")?.is_none_or(|allow| allow.is_true());
     kwargs.assert_all_used()?;
-    Ok(model::yaml::dump(&sorted(from_jinja(value)?)))
+    let value = sorted(from_jinja(value)?);
+    Ok(if unicode { model::yaml::dump_unicode(&value) } else { model::yaml::dump(&value) })
 }
 
 /// Objects with their keys in order.
@@ -205,9 +209,13 @@ fn from_yaml_string(value: &Value) -> Result<Value, Error> {
 
 /// All matches, or none at all.
 fn jsonpath_query(value: &Value, query: &str) -> Result<Value, Error> {
+    matches(value, query, false)
+}
+
+fn matches(value: &Value, query: &str, frozen: bool) -> Result<Value, Error> {
     let path = JsonPath::parse(query).map_err(failed)?;
     let root = from_jinja(value)?;
-    let found = path.find(&root);
+    let found = if frozen { path.find_frozen(&root) } else { path.find(&root) };
     if found.is_empty() {
         return Ok(Value::from(()));
     }

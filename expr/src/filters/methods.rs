@@ -1,6 +1,6 @@
 //! Methods of Python's texts and lists that the engine's compatibility layer lacks.
 
-use minijinja::value::Tuple;
+use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::failed;
@@ -18,6 +18,8 @@ pub(crate) fn call_method(
 ) -> Result<Value, Error> {
     let ours = match value.as_str() {
         Some(text) => string_method(text, method, args)?,
+        // In Python both change the value in place; values of templates don't change, only the result is the same.
+        None if method == "sort" && value.kind() == ValueKind::Seq => Some(Value::from(())),
         None if method == "index" && value.try_iter().is_ok() && value.as_object().is_some() => {
             let wanted = args.first().cloned().unwrap_or_default();
             let place = value.try_iter()?.position(|item| item == wanted);
@@ -102,4 +104,57 @@ fn parts(found: Option<(&str, &str)>, separator: &str, text: &str, from_end: boo
         None => [text, "", ""],
     };
     Value::from(Tuple::from(three.map(Value::from).to_vec()))
+}
+
+/// Methods of texts, lists and mappings that can be called, here or in the engine's compatibility layer.
+const METHODS: [(ValueKind, &[&str]); 3] = [
+    (
+        ValueKind::String,
+        &[
+            "capitalize",
+            "casefold",
+            "center",
+            "count",
+            "endswith",
+            "find",
+            "format",
+            "index",
+            "isalnum",
+            "isalpha",
+            "isascii",
+            "isdigit",
+            "islower",
+            "isnumeric",
+            "isspace",
+            "isupper",
+            "join",
+            "ljust",
+            "lower",
+            "lstrip",
+            "partition",
+            "removeprefix",
+            "removesuffix",
+            "replace",
+            "rfind",
+            "rjust",
+            "rpartition",
+            "rsplit",
+            "rstrip",
+            "split",
+            "splitlines",
+            "startswith",
+            "strip",
+            "swapcase",
+            "title",
+            "upper",
+            "zfill",
+        ],
+    ),
+    (ValueKind::Seq, &["count", "index", "sort"]),
+    (ValueKind::Map, &["get", "items", "keys", "values"]),
+];
+
+/// Whether a value has such a method.
+pub(super) fn is_method(value: &Value, name: &str) -> bool {
+    METHODS.iter().any(|(kind, names)| *kind == value.kind() && names.contains(&name))
 }

@@ -3,6 +3,7 @@
 mod builtin;
 mod data;
 mod methods;
+mod python;
 mod regexes;
 mod text;
 mod versions;
@@ -18,6 +19,7 @@ pub(crate) use text::MAGIC_NONE;
 pub(crate) fn register(env: &mut Environment<'_>) {
     builtin::register(env);
     data::register(env);
+    python::register(env);
     regexes::register(env);
     text::register(env);
     versions::register(env);

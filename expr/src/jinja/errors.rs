@@ -87,3 +87,22 @@ fn split_last(expression: &str) -> Option<(&str, String, bool)> {
     python::write_str_repr(&mut name, &expression[dot + 1..]);
     Some((&expression[..dot], name, true))
 }
+
+/// Python's words for a division by zero, of which the engine says `unable to calculate 1 / 0`.
+pub(crate) fn zero_division(message: &str) -> Option<&'static str> {
+    let (calculation, divisor) = message.strip_prefix("unable to calculate ")?.rsplit_once(' ')?;
+    let (dividend, operator) = calculation.rsplit_once(' ')?;
+    if divisor.parse::<f64>().ok()? != 0.0 {
+        return None;
+    }
+    let float = divisor.contains('.') || dividend.contains('.');
+    Some(match (operator, float) {
+        ("/", false) => "division by zero",
+        ("/", true) => "float division by zero",
+        ("//", false) => "integer division or modulo by zero",
+        ("//", true) => "float floor division by zero",
+        ("%", false) => "integer modulo by zero",
+        ("%", true) => "float modulo",
+        _ => return None,
+    })
+}

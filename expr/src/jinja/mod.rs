@@ -7,6 +7,7 @@ pub(crate) mod complexity;
 mod datastore;
 mod engine;
 pub(crate) mod errors;
+pub(crate) mod mistakes;
 pub(crate) mod percent;
 mod slices;
 pub(crate) mod values;

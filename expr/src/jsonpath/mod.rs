@@ -59,6 +59,12 @@ impl JsonPath {
         self.0.find(&start).into_iter().map(|found| found.value).collect()
     }
 
+    /// All matches in a value that can't be changed, as YAQL's data are: the library knows only Python's own lists and
+    /// mappings to go down into, so `..` finds what is at its start and nothing below.
+    pub fn find_frozen<'v>(&self, root: &'v Value) -> Vec<Cow<'v, Value>> {
+        Self(self.0.shallow()).find(root)
+    }
+
     /// The first match. A plain path of names costs no allocation.
     pub fn first<'v>(&self, root: &'v Value) -> Option<Cow<'v, Value>> {
         if let Some(found) = self.0.walk(root) {
@@ -81,6 +87,26 @@ impl Step {
                 Some(Self::Descendants(Box::new(left.below(name)?), right.clone()))
             }
             _ => None,
+        }
+    }
+
+    /// Without going down any level for `..`.
+    fn shallow(&self) -> Self {
+        let both = |left: &Self, right: &Self| (Box::new(left.shallow()), Box::new(right.shallow()));
+        match self {
+            Self::Child(left, right) | Self::Descendants(left, right) => {
+                let (left, right) = both(left, right);
+                Self::Child(left, right)
+            }
+            Self::Where(left, right) => {
+                let (left, right) = both(left, right);
+                Self::Where(left, right)
+            }
+            Self::Union(left, right) => {
+                let (left, right) = both(left, right);
+                Self::Union(left, right)
+            }
+            plain => plain.clone(),
         }
     }
 

@@ -91,12 +91,12 @@ fn validate_text(text: &str, found: &mut Vec<Invalid>) {
 }
 
 /// `ctx(x)`, `ctx('x')`, `ctx("x")` and `ctx().x`; Jinja needs the quotes.
-/// One that stands as an index (`a[ctx(b)]`) isn't seen, as in the reference.
+/// One that stands as an index (`a[ctx(b)]`) isn't seen, as in the reference; `ctx().get(` is a call of a method.
 #[expect(clippy::expect_used, reason = "constant patterns, compiled by every test")]
 static READS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
     [
-        r#"(?<![A-Za-z0-9_.\[])ctx\((?:([A-Za-z0-9_]+)|'([A-Za-z0-9_]+)'|"([A-Za-z0-9_]+)"|\)\.([A-Za-z0-9_]+))"#,
-        r#"(?<![A-Za-z0-9_.\[])ctx\((?:()'([A-Za-z0-9_]+)'|"([A-Za-z0-9_]+)"|\)\.([A-Za-z0-9_]+))"#,
+        r#"(?<![A-Za-z0-9_.\[])ctx\((?:([A-Za-z0-9_]+)|'([A-Za-z0-9_]+)'|"([A-Za-z0-9_]+)"|\)\.([A-Za-z0-9_]+)(?![A-Za-z0-9_(]))"#,
+        r#"(?<![A-Za-z0-9_.\[])ctx\((?:()'([A-Za-z0-9_]+)'|"([A-Za-z0-9_]+)"|\)\.([A-Za-z0-9_]+)(?![A-Za-z0-9_(]))"#,
     ]
     .map(|pattern| Regex::new(pattern).expect("valid"))
 });

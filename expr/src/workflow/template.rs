@@ -13,6 +13,7 @@ use super::functions::{self, Answers};
 use super::inspection::names;
 use super::text::Language;
 use super::{Fault, Records, Scope};
+use crate::jinja::mistakes::{self, Source};
 use crate::jinja::values::from_jinja;
 use crate::jinja::{BASE, complexity, errors, percent};
 
@@ -82,12 +83,13 @@ impl Compiled {
             .then(|| spelled.into_iter().map(str::to_owned).collect());
         let source = percent::rewrite(&wrapped).into_owned();
         let mut env = ENV.clone();
-        env.add_template_owned(TEMPLATE, source.clone()).map_err(|error| syntax(&error))?;
+        let written = if inline { Source::Expression(text) } else { Source::Template(text) };
+        env.add_template_owned(TEMPLATE, source.clone()).map_err(|error| syntax(&error, written))?;
         // The engine's own list of undeclared names misses those in slices.
         let used = functions::SCOPED.iter().filter(|name| source.contains(**name));
         let code = if inline {
             let inner = source.trim_start_matches("{{").trim_end_matches("}}").trim().to_owned();
-            Code::Expression(ENV.compile_expression_owned(inner).map_err(|error| syntax(&error))?)
+            Code::Expression(ENV.compile_expression_owned(inner).map_err(|error| syntax(&error, written))?)
         } else {
             Code::Template(env)
         };
@@ -172,8 +174,9 @@ pub(super) fn check(text: &str) -> Result<(), Fault> {
     }
 }
 
-fn syntax(error: &Error) -> Fault {
+fn syntax(error: &Error, source: Source<'_>) -> Fault {
     let text = errors::message(error, |_| None);
+    let text = mistakes::reworded(&text, source).unwrap_or(text);
     match error.kind() {
         ErrorKind::UnknownFilter | ErrorKind::UnknownTest => Fault::new("TemplateAssertionError", text),
         _ => Fault::new("TemplateSyntaxError", text),
@@ -191,6 +194,9 @@ fn explain(error: &Error, root: &Jinja) -> Fault {
     let text = errors::message(error, |expression| {
         ENV.compile_expression(expression).and_then(|expression| expression.eval(root.clone())).ok()
     });
+    if let Some(text) = errors::zero_division(&text) {
+        return Fault::new("ZeroDivisionError", text);
+    }
     let class = match error.kind() {
         ErrorKind::OutOfFuel => return Fault::limit("the expression takes too much work"),
         ErrorKind::UndefinedError | ErrorKind::UnknownFunction | ErrorKind::UnknownMethod => "UndefinedError",

@@ -202,7 +202,9 @@ pub(super) fn worded(fault: Fault, language: Language, expression: &str) -> Eval
         Fault::Key(key) => format!("Unable to resolve key '{key}' in expression '{expression}' from context."),
         Fault::Unresolved(names) => format!("There are unresolved variables: {names}"),
         Fault::Raised { class, text } => {
-            format!("Unable to evaluate expression '{expression}'. {class}: {}", text.trim_matches('\''))
+            // The reference strips quotes in YAQL's case only.
+            let text = if language == Language::Yaql { text.trim_matches('\'') } else { text.as_str() };
+            format!("Unable to evaluate expression '{expression}'. {class}: {text}")
         }
     };
     EvalError::Failed { class: language.error_class(), message }

@@ -55,10 +55,16 @@ fn illegal(c: char, at: usize) -> Fault {
     Fault::new("YaqlLexicalException", format!("Lexical error: illegal character '{c}' at position {at}"))
 }
 
-/// All tokens of a text.
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Fault> {
-    let chars: Vec<char> = text.chars().collect();
+/// The tokens of a text, up to the first that is none, and what is wrong with that one: the parser may find a mistake
+/// before it gets there.
+pub(super) fn tokens(text: &str) -> (Vec<Token>, Option<Fault>) {
     let mut tokens = Vec::new();
+    let wrong = scan(text, &mut tokens).err();
+    (tokens, wrong)
+}
+
+fn scan(text: &str, tokens: &mut Vec<Token>) -> Result<(), Fault> {
+    let chars: Vec<char> = text.chars().collect();
     let mut at = 0;
     while let Some(&c) = chars.get(at) {
         if matches!(c, ' ' | '\t' | '\r' | '\n') {
@@ -78,7 +84,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Fault> {
         tokens.push(Token { kind, at });
         at = end;
     }
-    Ok(tokens)
+    Ok(())
 }
 
 fn is_word(c: char) -> bool {

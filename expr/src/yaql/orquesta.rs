@@ -89,9 +89,15 @@ pub(super) const TABLE: &[Entry] = &[
         _ => Err(Fault::new("AssertionError", "")),
     }),
     ("json_escape", Function, "value", |c| filter(c, "json_escape")),
-    ("jsonpath_query", Function, "value query", |c| filter(c, "jsonpath_query")),
+    ("jsonpath_query", Function, "value query", |c| {
+        let frozen = !c.value(0)?.is_thawed();
+        filter(c, if frozen { "jsonpath query of frozen data" } else { "jsonpath_query" })
+    }),
     ("to_yaml_string yaml_dump", Function, "value indent? allow_unicode?", |c| filter(c, "to_yaml_string")),
-    ("from_yaml_string yaml_parse", Function, "value", |c| filter(c, "from_yaml_string")),
+    ("from_yaml_string yaml_parse", Function, "value", |c| {
+        let parsed = filtered(c, "from_yaml_string")?;
+        V::parsed(&parsed)
+    }),
 ];
 
 fn optional_route(c: &Call<'_, '_>, at: usize) -> R<Option<u32>> {
@@ -104,7 +110,7 @@ fn optional_route(c: &Call<'_, '_>, at: usize) -> R<Option<u32>> {
 
 fn parse_json(text: &str) -> R {
     let parsed: Value = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
-    V::from_json(&parsed)
+    V::parsed(&parsed)
 }
 
 /// The longest list decides; null counts as an empty one, and a single list is given back as it is.
@@ -135,8 +141,12 @@ fn zip(c: &Call<'_, '_>) -> R {
 
 /// A function that Jinja has as a filter too.
 fn filter(c: &Call<'_, '_>, name: &str) -> R {
+    V::from_json(&filtered(c, name)?)
+}
+
+fn filtered(c: &Call<'_, '_>, name: &str) -> R<Value> {
     let values = c.values()?.iter().map(V::to_json).collect::<R<Vec<Value>>>()?;
     let found = crate::workflow::call_filter(name, &values)?;
     c.it.charge(64)?;
-    V::from_json(&found)
+    Ok(found)
 }

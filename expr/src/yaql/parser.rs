@@ -55,17 +55,17 @@ pub(super) fn parse(text: &str) -> Result<Expr, Fault> {
     if text.len() > MAX_TEXT {
         return Err(Fault::limit("the expression is too long"));
     }
-    let mut parser = Parser { text, tokens: tokens(text)?, next: 0, depth: 0 };
+    let (tokens, wrong) = tokens(text);
+    let mut parser = Parser { text, tokens, wrong, next: 0, depth: 0 };
     let expression = parser.expression(0)?;
-    match parser.peek() {
-        None => Ok(expression),
-        Some(_) => Err(parser.unexpected()),
-    }
+    if parser.peek().is_none() && parser.wrong.is_none() { Ok(expression) } else { Err(parser.unexpected()) }
 }
 
 struct Parser<'t> {
     text: &'t str,
     tokens: Vec<Token>,
+    /// What is wrong behind the tokens.
+    wrong: Option<Fault>,
     next: usize,
     depth: usize,
 }
@@ -104,6 +104,7 @@ impl Parser<'_> {
 
     fn unexpected(&self) -> Fault {
         let text = match self.tokens.get(self.next) {
+            None if let Some(wrong) = &self.wrong => return wrong.clone(),
             None => "Parse error: unexpected end of statement".to_owned(),
             Some(token) => {
                 let (shown, at) = (token.shown(), token.at);

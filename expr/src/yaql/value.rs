@@ -49,6 +49,8 @@ pub(super) struct Seq {
     pub endless: bool,
     /// By what `orderBy` has sorted it, for `thenBy`.
     pub order: Option<Rc<Order>>,
+    /// Python's own list, as parsed texts give it, and not one of YAQL's that can't be changed.
+    pub thawed: bool,
     depth: u16,
 }
 
@@ -62,6 +64,8 @@ pub(super) struct Order {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Dict {
     pub entries: Vec<(V, V)>,
+    /// As [`Seq::thawed`].
+    pub thawed: bool,
     index: HashMap<V, usize>,
     depth: u16,
 }
@@ -92,7 +96,7 @@ impl V {
     pub(super) fn seq_open(items: Vec<Self>, kind: Kind, endless: bool) -> R {
         let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
         check_depth(depth)?;
-        Ok(Self::Seq(Rc::new(Seq { items, kind, endless, order: None, depth })))
+        Ok(Self::Seq(Rc::new(Seq { items, kind, endless, order: None, thawed: false, depth })))
     }
 
     /// What `orderBy` gives.
@@ -100,7 +104,7 @@ impl V {
         let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
         check_depth(depth)?;
         let order = Some(Rc::new(order));
-        Ok(Self::Seq(Rc::new(Seq { items, kind: Kind::Iter, endless: false, order, depth })))
+        Ok(Self::Seq(Rc::new(Seq { items, kind: Kind::Iter, endless: false, order, thawed: false, depth })))
     }
 
     /// A set: doubles dropped, order of first appearance.
@@ -135,7 +139,17 @@ impl V {
         }
     }
 
+    /// Data of the workflow.
     pub(super) fn from_json(value: &Value) -> R {
+        Self::convert(value, false)
+    }
+
+    /// What a function has parsed.
+    pub(super) fn parsed(value: &Value) -> R {
+        Self::convert(value, true)
+    }
+
+    fn convert(value: &Value, thawed: bool) -> R {
         Ok(match value {
             Value::Null => Self::Null,
             Value::Bool(flag) => Self::Bool(*flag),
@@ -145,11 +159,16 @@ impl V {
                 _ => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
             },
             Value::String(text) => Self::text(text),
-            Value::Array(items) => Self::list(items.iter().map(Self::from_json).collect::<R<_>>()?)?,
+            Value::Array(items) => {
+                let items: Vec<Self> = items.iter().map(|item| Self::convert(item, thawed)).collect::<R<_>>()?;
+                let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
+                check_depth(depth)?;
+                Self::Seq(Rc::new(Seq { items, kind: Kind::List, endless: false, order: None, thawed, depth }))
+            }
             Value::Object(fields) => {
-                let mut dict = Dict::default();
+                let mut dict = Dict { thawed, ..Dict::default() };
                 for (name, field) in fields {
-                    dict.insert(Self::text(name), Self::from_json(field)?);
+                    dict.insert(Self::text(name), Self::convert(field, thawed)?);
                 }
                 Self::dict(dict)?
             }
@@ -201,6 +220,15 @@ impl V {
             Self::Seq(seq) if seq.kind == Kind::List => Some("list"),
             Self::Dict(_) => Some("dict"),
             _ => None,
+        }
+    }
+
+    /// Whether Python would have its own list or mapping here.
+    pub(super) fn is_thawed(&self) -> bool {
+        match self {
+            Self::Seq(seq) => seq.thawed,
+            Self::Dict(dict) => dict.thawed,
+            _ => false,
         }
     }
 

@@ -48,6 +48,47 @@ fn error(mark: &Marker, message: impl Into<String>) -> YamlError {
 /// `unique`: a key that comes twice in a mapping is an error, otherwise the last one wins.
 pub fn load(text: &str, unique: bool) -> Result<Value, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut text = Cow::Borrowed(text);
+    let mut work = 0;
+    loop {
+        match load_strictly(&text, unique) {
+            Err(failed) if failed.message == BAD_INDENT && work < MAX_REINDENTED => {
+                work += text.len();
+                match reindented(&text, failed.line, failed.column) {
+                    Some(again) => text = Cow::Owned(again),
+                    None => return Err(failed),
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The parser's objection to a quoted scalar whose later lines stand to the left of their parent. PyYAML reads them.
+const BAD_INDENT: &str = "invalid indentation in quoted scalar";
+/// Bytes that are parsed again because of [`BAD_INDENT`].
+const MAX_REINDENTED: usize = 64 << 20;
+
+/// The text with the later lines of the quoted scalar at a place moved to the right: blanks at the beginnings of its
+/// lines mean nothing.
+fn reindented(text: &str, line: usize, column: usize) -> Option<String> {
+    let start: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let open = text[start..].char_indices().nth(column - 1).map(|(at, _)| start + at)?;
+    let (before, scalar) = text.split_at(open);
+    let quote = scalar.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    let mut escaped = false;
+    let end = scalar[1..].find(|c| {
+        let closes = c == quote && !escaped;
+        escaped = c == '\\' && quote == '"' && !escaped;
+        closes
+    })?;
+    let (scalar, after) = scalar.split_at(end + 1);
+    let pad = " ".repeat(column);
+    let moved = scalar.replace('\n', &format!("\n{pad}"));
+    (moved.len() > scalar.len()).then(|| format!("{before}{moved}{after}"))
+}
+
+fn load_strictly(text: &str, unique: bool) -> Result<Value, YamlError> {
     let mut composer = Composer { anchors: HashMap::new(), nodes: 0 };
     let mut stack: Vec<Open> = Vec::new();
     let mut root: Option<Value> = None;

@@ -1,5 +1,7 @@
 //! Block style as PyYAML's safe dumper writes it (`default_flow_style=False`).
 
+use std::ops::{Deref, DerefMut};
+
 use serde_json::{Number, Value};
 
 use super::resolve;
@@ -8,7 +10,51 @@ use super::resolve;
 const WIDTH: usize = 80;
 
 pub fn dump(value: &Value) -> String {
-    let mut out = String::new();
+    document(value, false)
+}
+
+/// Unicode that can be printed is kept.
+pub fn dump_unicode(value: &Value) -> String {
+    document(value, true)
+}
+
+/// The text so far.
+struct Out {
+    text: String,
+    /// Whether other characters than ASCII's are kept.
+    unicode: bool,
+}
+
+impl Deref for Out {
+    type Target = String;
+
+    fn deref(&self) -> &String {
+        &self.text
+    }
+}
+
+impl DerefMut for Out {
+    fn deref_mut(&mut self) -> &mut String {
+        &mut self.text
+    }
+}
+
+impl Out {
+    /// PyYAML escapes what is not ASCII unless it is told to allow Unicode.
+    const fn needs_escape(&self, c: char) -> bool {
+        let kept = matches!(c, '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
+            || matches!(c, '\u{10000}'..='\u{10fffe}');
+        !(matches!(c, '\n' | '\u{20}'..='\u{7e}') || self.unicode && kept)
+    }
+
+    /// Within double quotes also what lies beyond the first plane.
+    const fn keeps_quoted(&self, c: char) -> bool {
+        !self.needs_escape(c) && (c as u32) >= 0xa0 && (c as u32) < 0x1_0000
+    }
+}
+
+fn document(value: &Value, unicode: bool) -> String {
+    let mut out = Out { text: String::new(), unicode };
     match value {
         Value::Object(object) if !object.is_empty() => block(value, 0, &mut out),
         Value::Array(items) if !items.is_empty() => block(value, 0, &mut out),
@@ -21,10 +67,10 @@ pub fn dump(value: &Value) -> String {
             }
         }
     }
-    out
+    out.text
 }
 
-fn block(value: &Value, indent: usize, out: &mut String) {
+fn block(value: &Value, indent: usize, out: &mut Out) {
     match value {
         Value::Object(object) => {
             for (index, (name, value)) in object.iter().enumerate() {
@@ -51,7 +97,7 @@ fn block(value: &Value, indent: usize, out: &mut String) {
 }
 
 /// What stands after `name:` or `-`.
-fn child(value: &Value, indent: usize, in_sequence: bool, out: &mut String) {
+fn child(value: &Value, indent: usize, in_sequence: bool, out: &mut Out) {
     match value {
         Value::Object(object) if !object.is_empty() => {
             if in_sequence {
@@ -88,12 +134,12 @@ fn column(out: &str) -> usize {
     out.rsplit('\n').next().map_or(0, |line| line.chars().count())
 }
 
-fn pad(indent: usize, out: &mut String) {
+fn pad(indent: usize, out: &mut Out) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
 
 /// True if it was written plain.
-fn write_scalar(value: &Value, indent: usize, begin: usize, out: &mut String) -> bool {
+fn write_scalar(value: &Value, indent: usize, begin: usize, out: &mut Out) -> bool {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -129,12 +175,12 @@ fn number_text(number: &Number) -> String {
 }
 
 /// True if it was written plain.
-fn write_string(text: &str, indent: usize, begin: usize, is_key: bool, out: &mut String) -> bool {
+fn write_string(text: &str, indent: usize, begin: usize, is_key: bool, out: &mut Out) -> bool {
     if text.is_empty() {
         out.push_str("''");
         return false;
     }
-    if text.chars().any(needs_escape) || (is_key && text.contains('\n')) {
+    if text.chars().any(|c| out.needs_escape(c)) || (is_key && text.contains('\n')) {
         double_quoted(text, indent, begin, !is_key, out);
         return false;
     }
@@ -151,12 +197,6 @@ fn write_string(text: &str, indent: usize, begin: usize, is_key: bool, out: &mut
         single_quoted(text, indent, begin, !is_key, out);
     }
     false
-}
-
-fn needs_escape(c: char) -> bool {
-    let printable = matches!(c, '\n' | '\u{20}'..='\u{7e}');
-    // PyYAML escapes what is not ASCII unless it is told to allow Unicode.
-    !printable
 }
 
 fn plain_allowed(text: &str) -> bool {
@@ -179,7 +219,7 @@ fn plain_allowed(text: &str) -> bool {
 }
 
 /// Words with breaks where a line gets longer than [`WIDTH`]; single blanks only can be broken at.
-fn folded_words(text: &str, indent: usize, begin: usize, split: bool, out: &mut String) {
+fn folded_words(text: &str, indent: usize, begin: usize, split: bool, out: &mut Out) {
     let mut column = begin;
     let chars: Vec<char> = text.chars().collect();
     let mut start = 0;
@@ -212,7 +252,7 @@ fn folded_words(text: &str, indent: usize, begin: usize, split: bool, out: &mut 
     }
 }
 
-fn single_quoted(text: &str, indent: usize, begin: usize, split: bool, out: &mut String) {
+fn single_quoted(text: &str, indent: usize, begin: usize, split: bool, out: &mut Out) {
     out.push('\'');
     let lines: Vec<&str> = text.split('\n').collect();
     for (index, line) in lines.iter().enumerate() {
@@ -233,7 +273,7 @@ fn single_quoted(text: &str, indent: usize, begin: usize, split: bool, out: &mut
     out.push('\'');
 }
 
-fn double_quoted(text: &str, indent: usize, begin: usize, split: bool, out: &mut String) {
+fn double_quoted(text: &str, indent: usize, begin: usize, split: bool, out: &mut Out) {
     out.push('"');
     let mut column = begin + 1;
     let chars: Vec<char> = text.chars().collect();
@@ -247,8 +287,8 @@ fn double_quoted(text: &str, indent: usize, begin: usize, split: bool, out: &mut
                 column += 1;
             }
         }
-        let piece = escaped(c);
-        column += piece.len();
+        let piece = if out.keeps_quoted(c) { c.to_string() } else { escaped(c) };
+        column += piece.chars().count();
         out.push_str(&piece);
     }
     out.push('"');

@@ -42,5 +42,10 @@ pub fn dump(value: &Value) -> String {
     emit::dump(value)
 }
 
+/// As [`dump`], with Unicode kept where it can be printed.
+pub fn dump_unicode(value: &Value) -> String {
+    emit::dump_unicode(value)
+}
+
 #[cfg(test)]
 mod tests;

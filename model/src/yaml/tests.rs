@@ -131,3 +131,15 @@ proptest! {
         let _ = load(&text);
     }
 }
+
+#[test]
+fn quoted_scalars_may_stand_to_the_left() {
+    let text = "a:\n  - b: '{{\n        x |\n  it''s }}'\n  - c: \"d\\\n e\\\"\n f\"\n";
+    assert_eq!(load(text), Ok(json!({"a": [{"b": "{{ x | it's }}"}, {"c": "de\" f"}]})));
+}
+
+#[test]
+fn unicode_is_kept_where_it_is_wanted() {
+    assert_eq!(super::dump_unicode(&json!(["é", "ß: ü", "a\u{7}é😀"])), "- é\n- 'ß: ü'\n- \"a\\aé\\U0001F600\"\n");
+    assert_eq!(super::dump(&json!(["é"])), "- \"\\xE9\"\n");
+}

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use model::Timestamp;
+use model::resource::Object;
 use serde_json::{Value, json};
 
 use super::super::conductor::{ConductError, Conductor, Env, Program, TaskEvent};
@@ -163,7 +164,10 @@ impl Run<'_> {
                 let mut shown = compare::request(&request);
                 shown.insert("event".to_owned(), "schedule".into());
                 if self.case.show_ctx {
-                    shown.insert("ctx".to_owned(), json!(request.ctx));
+                    let mut ctx = Object::clone(&request.ctx);
+                    // The reference keeps it among the variables, where no expression can see it.
+                    ctx.insert("__current_task".to_owned(), json!({"id": request.id, "route": request.route}));
+                    shown.insert("ctx".to_owned(), ctx.into());
                 }
                 self.events.push(shown.into());
                 let (id, route) = (request.id.clone(), request.route);
