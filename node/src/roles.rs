@@ -28,6 +28,7 @@ use crate::health::NodeReady;
 use crate::listen::Addresses;
 use crate::membership::Membership;
 use crate::run::hostname;
+use crate::workflows::{Orquesta, Workflows};
 
 /// What roles are made from.
 pub struct Wiring<'a> {
@@ -35,6 +36,7 @@ pub struct Wiring<'a> {
     pub services: &'a Arc<Services>,
     pub membership: &'a Arc<Membership>,
     pub data: &'a DataDir,
+    pub workflows: &'a Arc<Workflows>,
 }
 
 /// Roles that stop together. They stop in stages: who accepts work first, who finishes it last.
@@ -118,7 +120,7 @@ impl Roles {
         readiness: Arc<NodeReady>,
         sdk: PathBuf,
     ) -> Result<Self> {
-        let Wiring { config, services, membership, .. } = wiring;
+        let Wiring { config, services, membership, workflows, .. } = wiring;
         let mut roles = Self {
             turns: Stage::new(),
             intake: Stage::new(),
@@ -149,10 +151,14 @@ impl Roles {
                 runner_options(config, addresses, sdk.clone()),
                 tokens.clone(),
                 membership.session(),
-                Registry::default(),
+                Registry::default().with("orquesta", Arc::new(Orquesta::new((*workflows).clone()))),
             );
             let cancel = roles.runners.cancel.clone();
             roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });
+        }
+        if config.node.has(Role::Scheduler) {
+            let engine = (*workflows).clone();
+            roles.after.run("workflows", |cancel| engine.run(cancel));
         }
         start_turns(wiring, &readiness, &mut roles);
         if config.node.has(Role::Sensors) {

@@ -23,6 +23,7 @@ use crate::patience::{Board, Failure, until};
 use crate::roles::{Roles, Wiring};
 use crate::secrets::{self, Secrets};
 use crate::servers::{self, OpenBus, OpenStore};
+use crate::workflows::Workflows;
 use crate::{show, signals, system_packs};
 
 /// What a command adds to the configuration.
@@ -50,8 +51,11 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let Prepared { services, store, bus, workflow, membership, data, secrets, sdk } = prepared;
     let Secrets { tokens, admin, .. } = secrets;
 
-    let readiness = Arc::new(NodeReady::new(services.clone(), workflow.clone(), membership.clone()));
-    let wiring = Wiring { config: &config, services: &services, membership: &membership, data: &data };
+    let readiness = Arc::new(NodeReady::new(services.clone(), Some(workflow.clone()), membership.clone()));
+    let workflows = Workflows::new(&services, workflow.clone());
+    let _ = services.workflows.set(workflows.clone());
+    let wiring =
+        Wiring { config: &config, services: &services, membership: &membership, data: &data, workflows: &workflows };
     let listeners = waiting.end().await?;
     let mut roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness.clone(), sdk)?;
     tokio::select! {
@@ -86,9 +90,7 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     }
     membership.shutdown().await;
     bus.close().await;
-    if let Some(workflow) = workflow {
-        workflow.close().await;
-    }
+    workflow.close().await;
     store.close().await;
     tracing::info!("stopped");
     outcome
@@ -118,7 +120,7 @@ struct Prepared {
     services: Arc<Services>,
     store: OpenStore,
     bus: OpenBus,
-    workflow: Option<Arc<dyn WorkflowState>>,
+    workflow: Arc<dyn WorkflowState>,
     membership: Arc<Membership>,
     data: DataDir,
     secrets: Secrets,
@@ -159,7 +161,7 @@ async fn prepare(config: &Config, board: &Board) -> Result<Prepared> {
     let (store, bus, workflow, (membership, mut secrets, coordinator)) = tokio::try_join!(
         OpenStore::open(config, &data, board),
         OpenBus::open(config, &name, board),
-        servers::workflow(config, board),
+        servers::workflow(config, &data, board),
         joined
     )?;
     let (system_packs, sdk) = unpacked.await??;

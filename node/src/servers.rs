@@ -15,6 +15,7 @@ use raft::RaftCoordinator;
 use store::Store;
 use store::sqlite::{SqliteOptions, SqliteStore};
 use store_mongodb::{MongoOptions, MongoStore};
+use workflow::SqliteState;
 use workflow::WorkflowState;
 use workflow::postgres::{PostgresOptions, PostgresState};
 
@@ -204,12 +205,12 @@ async fn zookeeper(config: &Config, board: &Board) -> Result<Arc<dyn Coordinator
     Ok(coordinator)
 }
 
-/// Where workflows keep their state, if a server does. Nothing is opened for the embedded one before there is a
-/// workflow to run.
-pub async fn workflow(config: &Config, board: &Board) -> Result<Option<Arc<dyn WorkflowState>>> {
+/// Where workflows keep their state: a server, or a file in the data directory.
+pub async fn workflow(config: &Config, data: &DataDir, board: &Board) -> Result<Arc<dyn WorkflowState>> {
     if config.workflow.is_embedded() {
+        let state = SqliteState::open(workflow::SqliteOptions::new(data.root.join("workflow.db"))).await?;
         board.set("workflow", Ok(()));
-        return Ok(None);
+        return Ok(Arc::new(state));
     }
     let section = &config.workflow;
     let mut url = section.server_url()?.reveal().to_owned();
@@ -230,7 +231,7 @@ pub async fn workflow(config: &Config, board: &Board) -> Result<Option<Arc<dyn W
     }
     until(board, "workflow", || async {
         match PostgresState::open(options.clone()).await {
-            Ok(state) => Ok(Some(Arc::new(state) as Arc<dyn WorkflowState>)),
+            Ok(state) => Ok(Arc::new(state) as Arc<dyn WorkflowState>),
             Err(workflow::OpenError::State(error)) => Err(Failure::Away(anyhow!("{error}"))),
             Err(error) => Err(Failure::Fatal(anyhow::Error::from(error).context("section [workflow]"))),
         }
