@@ -28,7 +28,7 @@ use crate::health::NodeReady;
 use crate::listen::Addresses;
 use crate::membership::Membership;
 use crate::run::hostname;
-use crate::workflows::{Orquesta, Workflows};
+use crate::workflows::{ActionChain, Orquesta, Workflows};
 
 /// What roles are made from.
 pub struct Wiring<'a> {
@@ -151,7 +151,9 @@ impl Roles {
                 runner_options(config, addresses, sdk.clone()),
                 tokens.clone(),
                 membership.session(),
-                Registry::default().with("orquesta", Arc::new(Orquesta::new((*workflows).clone()))),
+                Registry::default()
+                    .with("orquesta", Arc::new(Orquesta::new((*workflows).clone())))
+                    .with("action-chain", Arc::new(ActionChain::new((*workflows).clone()))),
             );
             let cancel = roles.runners.cancel.clone();
             roles.runners.spawn("runners", async move { pool.run(cancel).await.map_err(Into::into) });

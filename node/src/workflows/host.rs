@@ -29,6 +29,15 @@ impl NodeHost {
         Self { services, state }
     }
 
+    fn language(&self, answers: Answers) -> Language {
+        let services = self.services.clone();
+        let decrypt = move |text: &str| {
+            let crypto = services.crypto.as_ref().ok_or("no crypto key is configured")?;
+            crypto.decrypt(text).map_err(|error| error.to_string())
+        };
+        Language::new(answers, Arc::new(decrypt))
+    }
+
     async fn execution(&self, id: Id) -> Result<Option<Versioned<Execution>>, HostError> {
         self.services.store.read::<Execution>(id).await.map_err(failed)
     }
@@ -47,10 +56,11 @@ impl NodeHost {
         }
         let mut above = parent.context.clone();
         above.insert("execution_id".to_owned(), json!(parent.id));
-        let mut context = Object::from_iter([
-            ("orquesta".to_owned(), Value::Object(task)),
-            ("parent".to_owned(), Value::Object(above)),
-        ]);
+        let link = match &order.chain {
+            Some(link) => ("chain".to_owned(), link.node.clone()),
+            None => ("orquesta".to_owned(), Value::Object(task)),
+        };
+        let mut context = Object::from_iter([link, ("parent".to_owned(), Value::Object(above))]);
         for key in ["user", "pack", "api_user", "source_channel"] {
             if let Some(value) = parent.context.get(key) {
                 context.insert(key.to_owned(), value.clone());
@@ -117,6 +127,7 @@ impl Host for NodeHost {
             parameters,
             context: Self::context_of(&parent, workflow, order),
             delay: order.delay,
+            notify: order.chain.as_ref().and_then(|link| link.notify.clone()),
             parent: Some(order.parent),
             workflow_execution: Some(workflow),
             task_execution: Some(order.task_execution),
@@ -126,7 +137,8 @@ impl Host for NodeHost {
         let prepared = match executions::prepare(&self.services, request).await {
             Ok(prepared) => prepared,
             Err(DomainError::Invalid(text) | DomainError::NotFound(text) | DomainError::Forbidden(text)) => {
-                return Ok(Launched::Refused(text));
+                let known = self.services.catalog.action(&order.action).await.map_err(failed)?.is_some();
+                return Ok(if known { Launched::Refused(text) } else { Launched::Unknown(text) });
             }
             Err(error) => return Err(failed(error)),
         };
@@ -188,12 +200,11 @@ impl Host for NodeHost {
     }
 
     fn expressions(&self, answers: Answers) -> Box<dyn Expressions> {
-        let services = self.services.clone();
-        let decrypt = move |text: &str| {
-            let crypto = services.crypto.as_ref().ok_or("no crypto key is configured")?;
-            crypto.decrypt(text).map_err(|error| error.to_string())
-        };
-        Box::new(Language::new(answers, Arc::new(decrypt)))
+        Box::new(self.language(answers))
+    }
+
+    fn keys(&self, answers: Answers) -> Box<dyn expr::KeySource> {
+        Box::new(self.language(answers))
     }
 
     async fn fetch_keys(&self, context: &Object, keys: &[KeyRequest]) -> Result<Answers, HostError> {

@@ -1,6 +1,7 @@
 //! Workflows on this node: the engine's loop, the runner that begins workflows, and the way of completions and
 //! cancellations into their inboxes.
 
+mod chain_runner;
 mod host;
 mod runner;
 
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use workflow::engine::{Engine, EngineError, Options, Wish, message};
 use workflow::{Message, StateError, WorkflowState};
 
+pub use self::chain_runner::ActionChain;
 use self::host::NodeHost;
 pub use self::runner::Orquesta;
 

@@ -70,7 +70,7 @@ impl Runner for Orquesta {
 }
 
 /// The workflow that an execution stands for.
-fn workflow_of(execution: &Execution) -> Id {
+pub(super) fn workflow_of(execution: &Execution) -> Id {
     Id::derive("workflow", execution.start_timestamp, &[&execution.id.to_string()])
 }
 

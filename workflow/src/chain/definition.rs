@@ -2,7 +2,7 @@
 
 use model::Object;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A chain as it was written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,19 @@ impl Node {
     /// What the action is given, before rendering.
     pub fn parameters(&self) -> &Object {
         if self.parameters.is_empty() { &self.params } else { &self.parameters }
+    }
+
+    /// What its executions keep of it.
+    pub fn shown(&self) -> Value {
+        json!({
+            "name": self.name,
+            "ref": self.action,
+            "params": self.parameters(),
+            "on_success": self.on_success.as_deref().unwrap_or_default(),
+            "on_failure": self.on_failure.as_deref().unwrap_or_default(),
+            "publish": self.publish,
+            "notify": self.notify,
+        })
     }
 
     /// The node that follows.
@@ -144,8 +157,6 @@ fn drop_nulls(document: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

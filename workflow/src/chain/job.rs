@@ -307,7 +307,7 @@ impl Chain {
             input: Value::Object(parameters),
             delay: None,
             at: env.now,
-            chain: Some(Box::new(ChainLink { node: json!(node), notify })),
+            chain: Some(Box::new(ChainLink { node: node.shown(), notify })),
         }));
     }
 
