@@ -9,6 +9,7 @@
 //! | [`executions`] | the life of an execution: request, claim, output, finish, cancel, re-run |
 //! | [`triggers`] | dispatch of trigger instances; trigger rows of rules |
 //! | [`rules`] | create, replace, delete rules |
+//! | [`aliases`] | chat commands: which alias one means, and its parameters |
 //! | [`action_token`] | tokens of running actions, checked without the store |
 //! | [`catalog`] | cached look-ups of actions, runner types, rules, triggers, policies, configs |
 //! | [`datastore`] | key-value pairs and their encryption |
@@ -19,6 +20,7 @@
 //! | [`view`] | executions as the API and the stream show them, masked |
 
 pub mod action_token;
+pub mod aliases;
 pub mod catalog;
 pub mod crypto;
 pub mod datastore;
