@@ -71,6 +71,8 @@ fn content() -> Vec<Route> {
 
         Api GET "/actionalias" [Permission("action_alias_list")] aliases::list;
         Api POST "/actionalias" [Checked("action_alias_create")] aliases::create;
+        Api POST "/actionalias/match" [Permission("action_alias_match")] aliases::execute::find;
+        Api GET "/actionalias/help" [Permission("action_alias_help")] aliases::execute::help;
         Api GET "/actionalias/{ref}" [Permission("action_alias_view")] aliases::get;
         Api PUT "/actionalias/{id}" [Permission("action_alias_modify")] aliases::update;
         Api DELETE "/actionalias/{ref}" [Permission("action_alias_delete")] aliases::delete;
@@ -147,6 +149,9 @@ fn work() -> Vec<Route> {
         Api GET "/executions/{id}/attribute/{attribute}" [Permission("execution_view")] executions::read::attribute;
         Api GET "/executions/{id}/children" [Permission("execution_view")] executions::read::children;
         Api POST "/executions/{id}/re_run" [Permission("execution_view")] executions::change::rerun;
+
+        Api POST "/aliasexecution" [Checked("action_execute")] aliases::execute::execute;
+        Api POST "/aliasexecution/match_and_execute" [Checked("action_execute")] aliases::execute::match_and_execute;
 
         Api GET "/keys" [Checked("key_value_pair_list")] keys::list;
         Api GET "/keys/{name}" [Checked("key_value_pair_view")] keys::get;

@@ -7,10 +7,6 @@ use gateway::table::routes;
 
 /// Operations that are no routes, and why.
 const MISSING: &[(&str, &str)] = &[
-    ("POST /api/v1/actionalias/match", "comes next"),
-    ("GET /api/v1/actionalias/help", "comes next"),
-    ("POST /api/v1/aliasexecution", "comes next"),
-    ("POST /api/v1/aliasexecution/match_and_execute", "comes next"),
     ("GET /api/v1/traces", "comes next"),
     ("GET /api/v1/traces/{}", "comes next"),
     ("GET /api/v1/service_registry/groups", "comes next"),

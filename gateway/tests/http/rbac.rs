@@ -90,8 +90,11 @@ fn body(pattern: &str) -> Value {
         "/actions" => json!({"name": "new", "pack": "acme", "runner_type": "noop", "entry_point": ""}),
         "/actions/{ref}/clone" => json!({"dest_pack": "acme", "dest_action": "copy"}),
         "/rules" => rule("acme", "acme.noop", webhook("x")),
-        "/executions" | "/aliasexecution" => json!({"action": "acme.noop", "name": "x", "format": "x", "command": "x"}),
-        "/actionalias" => json!({"pack": "acme", "name": "x", "action_ref": "acme.noop", "formats": ["x"]}),
+        "/executions" => json!({"action": "acme.noop"}),
+        "/aliasexecution" => json!({"name": "x", "format": "x", "command": "x", "source_channel": "c"}),
+        "/aliasexecution/match_and_execute" => json!({"command": "x", "source_channel": "c", "user": "u"}),
+        "/actionalias/match" => json!({"command": "x"}),
+        "/actionalias" => json!({"pack": "acme", "name": "y", "action_ref": "acme.noop", "formats": ["x"]}),
         "/keys/{name}" => json!({"name": "k", "value": "v"}),
         _ => json!({}),
     }
@@ -102,6 +105,8 @@ async fn who_has_no_role_gets_nothing() {
     let server = server(false).await;
     let id = run(&server, "ana", "acme.noop").await;
     std::fs::create_dir_all(server.dir.path().join("packs/acme/actions")).unwrap();
+    let alias = json!({"pack": "acme", "name": "x", "action_ref": "acme.noop", "formats": ["x"]});
+    assert_eq!(post(&server, "st2admin", "/v1/actionalias", alias).await.status, 201);
     let mut walked = 0;
     for route in gateway::table::routes() {
         if matches!(route.need, Need::Open | Need::Login) || (route.pattern == "/keys" && route.method == Method::GET) {

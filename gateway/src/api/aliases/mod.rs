@@ -1,5 +1,7 @@
 //! Aliases: chat commands for actions (spec/api.md §7.9, spec/chatops.md).
 
+pub mod execute;
+
 use auth::Target;
 use bus::Change;
 use content::checks;

@@ -47,7 +47,7 @@ fn user_of(ctx: &Ctx, body: &mut Object) -> Result<String, ApiError> {
 }
 
 /// 403 unless the caller may run this action; one that doesn't exist is for the request to refuse.
-async fn require_action(ctx: &Ctx, reference: &str) -> Result<(), ApiError> {
+pub(crate) async fn require_action(ctx: &Ctx, reference: &str) -> Result<(), ApiError> {
     let outcome = ctx.require("action_execute", Target::action(reference));
     if outcome.is_err() && ctx.services().catalog.action(reference).await?.is_none() {
         return Err(ApiError::bad_request(format!("Action \"{reference}\" cannot be found.")));
@@ -56,7 +56,7 @@ async fn require_action(ctx: &Ctx, reference: &str) -> Result<(), ApiError> {
 }
 
 /// Under RBAC the context can't name another user than the one that was checked, and says what that one's roles are.
-async fn settle_user(ctx: &Ctx, user: &str, context: &mut Object) -> Result<(), ApiError> {
+pub(crate) async fn settle_user(ctx: &Ctx, user: &str, context: &mut Object) -> Result<(), ApiError> {
     let access = &ctx.gateway.auth.access;
     if !access.enabled() {
         return Ok(());

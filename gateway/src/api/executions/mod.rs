@@ -25,7 +25,7 @@ pub async fn find(ctx: &Ctx, text: &str) -> Result<Versioned<Execution>, ApiErro
 }
 
 /// In API shape, as the request asks.
-async fn show(ctx: &Ctx, execution: &Execution, fresh: bool) -> Result<Object, ApiError> {
+pub(crate) async fn show(ctx: &Ctx, execution: &Execution, fresh: bool) -> Result<Object, ApiError> {
     let options = ViewOptions { show_secrets: ctx.show_secrets()?, with_blobs: true, fresh };
     Ok(view::execution(ctx.services(), execution, options).await?)
 }
