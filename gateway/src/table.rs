@@ -36,6 +36,9 @@ pub fn routes() -> Vec<Route> {
         Api GET "/rbac/role_assignments/{id}" [Login] rbac::assignment;
         Api PUT "/rbac/definitions" [Admin] rbac::apply;
 
+        Api GET "/service_registry/groups" [Admin] service_registry::groups;
+        Api GET "/service_registry/groups/{id}/members" [Admin] service_registry::members;
+
         Api GET "/cluster/status" [Login] cluster::status;
         Api DELETE "/cluster/members/{name}" [Admin] cluster::remove;
         Api POST "/cluster/transfer" [Admin] cluster::transfer;

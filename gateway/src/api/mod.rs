@@ -13,6 +13,7 @@ pub mod root;
 pub mod rule_enforcements;
 pub mod rules;
 pub mod runner_types;
+pub mod service_registry;
 pub mod simple;
 pub mod trigger_instances;
 pub mod triggers;

@@ -16,7 +16,9 @@ struct Group(Mutex<Vec<String>>);
 #[async_trait]
 impl Cluster for Group {
     async fn status(&self) -> Result<Value, ClusterError> {
-        Ok(json!({"leader": "n1"}))
+        Ok(json!({"leader": "n1", "sessions": [
+            {"node": "n1", "roles": ["api", "raft"]}, {"node": "n2", "roles": ["api", "runner"]},
+        ]}))
     }
 
     async fn remove(&self, member: &str) -> Result<(), ClusterError> {
@@ -47,7 +49,15 @@ async fn the_group_is_shown_and_changed_by_those_who_may() {
     };
     let token = server.token.as_str();
     assert_eq!(call("GET", "/cluster/status", None, "").await.status, 401);
-    assert_eq!(call("GET", "/cluster/status", None, token).await.text, r#"{"leader":"n1"}"#);
+    assert_eq!(call("GET", "/cluster/status", None, token).await.json()["leader"], "n1");
+    let groups = call("GET", "/service_registry/groups", None, token).await.json();
+    assert_eq!(groups, json!({"groups": ["actionrunner", "api", "auth", "stream"]}));
+    let members = call("GET", "/service_registry/groups/actionrunner/members", None, token).await.json();
+    let capabilities = json!({"hostname": "n2", "name": "actionrunner", "type": "active"});
+    let member = json!({"group_id": "actionrunner", "member_id": "n2", "capabilities": capabilities});
+    assert_eq!(members, json!({"members": [member]}));
+    let unknown = call("GET", "/service_registry/groups/nope/members", None, token).await;
+    assert_eq!((unknown.status, unknown.fault().as_str()), (404, "Group with ID \"nope\" not found."));
     assert_eq!(call("DELETE", "/cluster/members/n2", None, token).await.status, 204);
     assert_eq!(call("DELETE", "/cluster/members/n1", None, token).await.status, 409);
     assert_eq!(call("DELETE", "/cluster/members/n9", None, token).await.status, 404);

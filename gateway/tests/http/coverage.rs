@@ -9,8 +9,6 @@ use gateway::table::routes;
 const MISSING: &[(&str, &str)] = &[
     ("GET /api/v1/traces", "comes next"),
     ("GET /api/v1/traces/{}", "comes next"),
-    ("GET /api/v1/service_registry/groups", "comes next"),
-    ("GET /api/v1/service_registry/groups/{}/members", "comes next"),
     ("GET /api/v1/inquiries", "comes with workflows"),
     ("GET /api/v1/inquiries/{}", "comes with workflows"),
     ("PUT /api/v1/inquiries/{}", "comes with workflows"),
