@@ -2,7 +2,7 @@
 
 use crate::api::{
     actions, aliases, apikeys, cluster, executions, keys, packs, policies, rbac, root, rule_enforcements, rules,
-    runner_types, simple, trigger_instances, triggers, webhooks,
+    runner_types, service_registry, simple, trigger_instances, triggers, webhooks,
 };
 use crate::auth::tokens;
 use crate::http::route::Route;
