@@ -21,6 +21,8 @@ pub struct SetKey {
     /// `value` is ciphertext already; its integrity is checked.
     pub encrypted: bool,
     pub ttl: Option<Duration>,
+    /// Only over the pair that has this revision; [`DomainError::Superseded`] otherwise.
+    pub expected: Option<u64>,
 }
 
 /// The pair as the API shows it: the user's prefix off the name, `encrypted` said. `revealed` is the plaintext to
@@ -72,6 +74,9 @@ pub async fn set(
     loop {
         let now = services.now();
         let old = services.store.first::<KeyValue>(&by_name(scope, &stored_name)).await?;
+        if input.expected.is_some_and(|expected| old.as_ref().is_none_or(|old| old.rev != expected)) {
+            return Err(DomainError::Superseded("The key was changed by another request at the same time.".to_owned()));
+        }
         let pair = KeyValue {
             id: old.as_ref().map_or_else(|| Id::fresh(now), |old| old.id),
             uid: KeyValue::uid_of(scope, &stored_name),

@@ -67,11 +67,22 @@ pub async fn create(services: &Services, input: RuleInput) -> Result<Rule, Domai
 
 /// Replaces the rule with this id, moving it from its old trigger to its new one in the same commit.
 pub async fn replace(services: &Services, id: Id, input: RuleInput) -> Result<Rule, DomainError> {
+    replace_version(services, id, None, input).await
+}
+
+/// As [`replace`]; [`DomainError::Superseded`] if the rule has another revision than the expected one.
+pub async fn replace_version(
+    services: &Services,
+    id: Id,
+    expected: Option<u64>,
+    input: RuleInput,
+) -> Result<Rule, DomainError> {
     check(services, &input).await?;
     loop {
         let Some(old) = services.store.read::<Rule>(id).await? else {
             return Err(not_found(id));
         };
+        require_version(&old, expected)?;
         let target = target(services, &input).await?;
         let rule = rule_of(&input, id, &target.trigger);
         if rule == old.doc {
@@ -101,10 +112,16 @@ pub async fn replace(services: &Services, id: Id, input: RuleInput) -> Result<Ru
 
 /// Deletes the rule, and its trigger if that has parameters and no other rule.
 pub async fn delete(services: &Services, id: Id) -> Result<(), DomainError> {
+    delete_version(services, id, None).await
+}
+
+/// As [`delete`]; [`DomainError::Superseded`] if the rule has another revision than the expected one.
+pub async fn delete_version(services: &Services, id: Id, expected: Option<u64>) -> Result<(), DomainError> {
     loop {
         let Some(old) = services.store.read::<Rule>(id).await? else {
             return Err(not_found(id));
         };
+        require_version(&old, expected)?;
         let mut batch = Batch::new();
         let dropped = leave_trigger(services, &mut batch, &old.trigger).await?;
         batch.delete::<Rule>(id, Some(old.rev));
@@ -119,6 +136,15 @@ pub async fn delete(services: &Services, id: Id) -> Result<(), DomainError> {
             Err(error) if lost_race(&error) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+fn require_version(rule: &Versioned<Rule>, expected: Option<u64>) -> Result<(), DomainError> {
+    match expected {
+        Some(expected) if expected != rule.rev => {
+            Err(DomainError::Superseded("The rule was changed by another request at the same time.".to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 

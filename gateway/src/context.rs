@@ -8,10 +8,11 @@ use auth::Target;
 use bus::{Change, Event};
 use bytes::Bytes;
 use domain::Services;
+use http::header::IF_MATCH;
 use http::{HeaderMap, Method};
 use model::{Execution, Id, Object, Resource, RoleAssignment, Versioned};
 use serde_json::Value;
-use store::StoreExt;
+use store::{Batch, StoreExt};
 
 use crate::auth::Identity;
 use crate::auth::guard::{self, Subject};
@@ -19,7 +20,7 @@ use crate::gateway::Shared;
 use crate::http::body;
 use crate::http::route::Params;
 use crate::http::shape::Shape;
-use crate::http::{ApiError, Query};
+use crate::http::{ApiError, Query, version};
 
 /// One request, after routing, authentication and reading of its body.
 #[derive(Debug, Clone)]
@@ -106,6 +107,25 @@ impl Ctx {
     /// A header's text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Passes on what was found, unless the caller wants to change another version of it: 412 then.
+    pub fn unchanged<T>(&self, found: Versioned<T>) -> Result<Versioned<T>, ApiError> {
+        let Some(wanted) = self.header("if-match") else { return Ok(found) };
+        if version::names(wanted, &version::tag(found.rev)) { Ok(found) } else { Err(version::failed()) }
+    }
+
+    /// The revision that has to be there still when the change is stored.
+    pub fn expected<T>(&self, found: &Versioned<T>) -> Option<u64> {
+        self.headers.contains_key(IF_MATCH).then_some(found.rev)
+    }
+
+    /// Removes it; if the caller names a version, only that one.
+    pub async fn remove<T: Resource>(&self, found: &Versioned<T>) -> Result<(), ApiError> {
+        let mut batch = Batch::new();
+        batch.delete::<T>(found.doc.id(), self.expected(found));
+        self.services().store.commit(batch).await?;
+        Ok(())
     }
 
     /// The resource with this ref or id; 404 otherwise.

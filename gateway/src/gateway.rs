@@ -6,18 +6,19 @@ use std::time::Instant;
 
 use axum::body::Body;
 use domain::Services;
-use http::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE};
+use http::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, ORIGIN, SET_COOKIE};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tracing::Instrument;
 
 use crate::auth::authenticator::Authenticator;
+use crate::auth::rate::{Admission, InFlight};
 use crate::auth::throttle::Throttle;
 use crate::auth::{AuthOptions, Identity, guard};
 use crate::context::{Asked, Ctx};
 use crate::http::cors::Cors;
 use crate::http::route::{Handler, Need, Params, Service, Table, segments};
-use crate::http::{ApiError, Query, Reply, body};
+use crate::http::{ApiError, Query, Reply, body, gzip, version};
 use crate::options::{Cluster, GatewayOptions, Limits, Readiness};
 use crate::stream::hub::Hub;
 use crate::webhooks::Hooks;
@@ -53,6 +54,7 @@ pub struct Shared {
     pub(crate) throttle: Throttle,
     pub(crate) hub: Hub,
     pub(crate) hooks: Hooks,
+    admission: Admission,
     cors: Cors,
     table: Table,
 }
@@ -64,6 +66,7 @@ impl Shared {
         Arc::new(Self {
             authenticator: Authenticator::new(services.clone(), &auth, action_tokens),
             throttle: Throttle::default(),
+            admission: Admission::new(limits.rate, limits.max_in_flight),
             hub: Hub::new(limits.stream_backlog),
             hooks: Hooks::default(),
             cors: Cors::new(allow_origin.iter().map(String::as_str), api_url.as_deref()),
@@ -88,6 +91,7 @@ impl Shared {
         let request_id = request_id(&request);
         let origin = request.headers().get(ORIGIN).cloned();
         let method = request.method().clone();
+        let takes_gzip = gzip::is_accepted(request.headers());
         let is_http_1 = request.version() < http::Version::HTTP_2;
         let mut log = AccessLog { pattern: "", user: None, detail: None };
         let span = tracing::info_span!("request", id = &*request_id);
@@ -102,6 +106,9 @@ impl Shared {
                 Reply::from(&error).into_response()
             }
         };
+        if takes_gzip {
+            response = gzip::apply(response).await;
+        }
         self.cors.apply(origin.as_ref(), &mut response);
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
@@ -126,7 +133,7 @@ impl Shared {
             return Ok(Reply::raw("text/html; charset=UTF-8", Body::empty()));
         }
         let limits = &self.limits;
-        let admitted = match self.admit(mount, &parts, log).await {
+        let admitted = match self.admit(mount, peer, &parts, log).await {
             Ok(Admitted::Answered(reply)) => return Ok(reply),
             Ok(Admitted::Call(call)) => call,
             Err(error) => {
@@ -134,7 +141,7 @@ impl Shared {
                 return Err(error);
             }
         };
-        let Call { handler, need, method, params, query, identity, cookie } = *admitted;
+        let Call { handler, need, method, params, query, identity, cookie, place } = *admitted;
         let body = if method == Method::GET {
             bytes::Bytes::new()
         } else {
@@ -142,10 +149,13 @@ impl Shared {
         };
         let gateway = self.clone();
         let headers = parts.headers;
+        let known = headers.get(IF_NONE_MATCH).filter(|_| method == Method::GET).cloned();
         let asked = Asked::default();
         let ctx =
             Ctx { gateway, request_id, method, params, query, headers, body, identity, peer, asked: asked.clone() };
         let reply = handler(ctx).await?;
+        drop(place);
+        let reply = if known.is_some_and(|known| is_known(&reply, &known)) { reply.not_modified() } else { reply };
         if let Need::Checked(permission) = need
             && !asked.was()
         {
@@ -158,7 +168,13 @@ impl Shared {
     }
 
     /// Everything before the body is read.
-    async fn admit(&self, mount: Mount, parts: &Parts, log: &mut AccessLog) -> Result<Admitted, ApiError> {
+    async fn admit(
+        &self,
+        mount: Mount,
+        peer: Option<SocketAddr>,
+        parts: &Parts,
+        log: &mut AccessLog,
+    ) -> Result<Admitted, ApiError> {
         let path = segments(parts.uri.path()).ok_or_else(ApiError::no_route)?;
         // A HEAD is a GET whose body the HTTP layer leaves out.
         let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
@@ -174,11 +190,33 @@ impl Shared {
         let (service, path) = resolve(mount, path).ok_or_else(ApiError::no_route)?;
         let (route, params) = self.table.find(service, &method, &path).ok_or_else(ApiError::no_route)?;
         log.pattern = route.pattern;
+        let changes = matches!(method, Method::PUT | Method::DELETE);
+        if changes && parts.headers.contains_key(IF_MATCH) && !version::is_known(route.pattern) {
+            return Err(version::failed());
+        }
         let query = Query::parse(parts.uri.query());
-        let (identity, cookie) = self.identify(route.need, &params, &parts.headers, &query).await?;
+        // Whoever guesses passwords is slowed down by the throttle; whoever guesses tokens by its address.
+        let address = || peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+        if route.need == Need::Open {
+            self.admission.charge(&address(), Instant::now())?;
+        }
+        let (identity, cookie) = match self.identify(route.need, &params, &parts.headers, &query).await {
+            Ok(identified) => identified,
+            Err(error) => {
+                self.admission.charge(&address(), Instant::now())?;
+                return Err(error);
+            }
+        };
         log.user = Some(identity.user.clone());
+        if route.need != Need::Open {
+            self.admission.charge(&identity.user, Instant::now())?;
+        }
+        let place = match service {
+            Service::Stream => None,
+            _ => Some(self.admission.enter()?),
+        };
         let (handler, need) = (route.handler, route.need);
-        Ok(Admitted::Call(Box::new(Call { handler, need, method, params, query, identity, cookie })))
+        Ok(Admitted::Call(Box::new(Call { handler, need, method, params, query, identity, cookie, place })))
     }
 
     async fn identify(
@@ -231,6 +269,17 @@ struct Call {
     query: Query,
     identity: Identity,
     cookie: Option<String>,
+    /// Among the requests that are worked on; none for streams.
+    place: Option<InFlight>,
+}
+
+/// Whether the client has what the reply says already.
+fn is_known(reply: &Reply, known: &HeaderValue) -> bool {
+    let tag = reply.headers.iter().find(|(name, _)| name == ETAG).and_then(|(_, tag)| tag.to_str().ok());
+    match (tag, known.to_str()) {
+        (Some(tag), Ok(known)) => version::names(known, tag),
+        _ => false,
+    }
 }
 
 /// The given id if it is a sane one, else a new one.

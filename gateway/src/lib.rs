@@ -22,6 +22,7 @@ pub mod table;
 pub mod webhooks;
 
 pub use auth::access::Access;
+pub use auth::rate::Rate;
 pub use auth::{AuthMode, AuthOptions, SameSite};
 pub use gateway::Mount;
 pub use options::{Cluster, ClusterError, Dependency, GatewayOptions, Limits, PortsReady, Readiness};

@@ -10,6 +10,7 @@ use domain::action_token::ActionTokens;
 use serde_json::Value;
 
 use crate::auth::AuthOptions;
+use crate::auth::rate::Rate;
 
 /// Everything that [`crate::Gateway::build`] needs.
 #[derive(Debug)]
@@ -38,6 +39,10 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Connections at a time; more wait to be accepted.
     pub max_connections: usize,
+    /// Requests that are worked on at a time, event streams aside; more get 429.
+    pub max_in_flight: usize,
+    /// Requests of one user (of one address, if nobody is logged in); none: as many as it likes.
+    pub rate: Option<Rate>,
     /// Largest `limit` for those who are no administrators (`api.max_page_size`).
     pub max_page_size: u64,
     /// Most records that a list without limit answers.
@@ -60,6 +65,8 @@ impl Default for Limits {
             max_body_size: 8 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
             max_connections: 4096,
+            max_in_flight: 1024,
+            rate: None,
             max_page_size: 100,
             max_rows: 50_000,
             max_file_size: 500_000,

@@ -42,11 +42,11 @@ pub fn formats(alias: &ActionAlias) -> Vec<Format<'_>> {
 
 /// What helps show of an alias.
 pub fn displays(alias: &ActionAlias) -> Vec<&str> {
-    let shown = |format| match format {
-        &Value::String(ref text) => Some(text.as_str()),
-        format => format.get("display").and_then(Value::as_str),
-    };
-    alias.formats.iter().filter_map(shown).filter(|text| !text.is_empty()).collect()
+    alias.formats.iter().filter_map(display).filter(|text| !text.is_empty()).collect()
+}
+
+fn display(format: &Value) -> Option<&str> {
+    format.as_str().or_else(|| format.get("display")?.as_str())
 }
 
 /// An alias that a command means.

@@ -104,7 +104,7 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     let key = find(&ctx, text)
         .await?
         .ok_or_else(|| ApiError::not_found(format!("ApiKey matching {text} for reference and id not found.")))?;
-    Reply::json(&show(&ctx, &key)?)
+    Ok(Reply::json(&show(&ctx, &key)?)?.version(key.rev))
 }
 
 /// `POST /apikeys`: the only answer that holds the key. With a `key_hash`, an existing key is imported.
@@ -136,7 +136,7 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `PUT /apikeys/{id or key}`.
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&BODY)?;
-    let mut key = to_change(&ctx).await?;
+    let mut key = ctx.unchanged(to_change(&ctx).await?)?;
     // Clients send back what they were shown, masked.
     let unchanged = ["", MASK, key.key_hash.as_str()];
     if body.take_text("key_hash").is_some_and(|hash| !unchanged.contains(&hash.as_str())) {
@@ -149,13 +149,13 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     key.doc.created_at = ctx.services().now();
     let key = ctx.services().store.update(key).await?;
     changed(&ctx, Change::Update, key.id);
-    Reply::json(&key.to_api())
+    Ok(Reply::json(&key.to_api())?.version(key.rev))
 }
 
 /// `DELETE /apikeys/{id or key}`.
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
-    let key = to_change(&ctx).await?;
-    ctx.services().store.remove::<ApiKey>(key.id).await?;
+    let key = ctx.unchanged(to_change(&ctx).await?)?;
+    ctx.remove(&key).await?;
     changed(&ctx, Change::Delete, key.id);
     Ok(Reply::no_content())
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::context::Ctx;
 use crate::http::list::Page;
 use crate::http::shape::{Kind, Shape, Take, may, must};
-use crate::http::{ApiError, Reply};
+use crate::http::{ApiError, Reply, version};
 
 const SET: Shape = Shape {
     fields: &[
@@ -145,7 +145,16 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     if decrypt && pair.secret {
         tracing::info!(user = ctx.identity.user, key = name, "a key was shown decrypted");
     }
-    Reply::json(&show(&ctx, &pair, decrypt)?)
+    Ok(Reply::json(&show(&ctx, &pair, decrypt)?)?.version(pair.rev))
+}
+
+/// The revision that `If-Match` wants the key to have still.
+async fn expected(ctx: &Ctx, scope: Scope, user: &str, name: &str) -> Result<Option<u64>, ApiError> {
+    if !ctx.headers.contains_key(http::header::IF_MATCH) {
+        return Ok(None);
+    }
+    let pair = datastore::get(ctx.services(), scope, user, name).await?.ok_or_else(version::failed)?;
+    Ok(Some(ctx.unchanged(pair)?.rev))
 }
 
 /// `PUT /keys/{name}`.
@@ -157,6 +166,7 @@ pub async fn set(ctx: Ctx) -> Result<Reply, ApiError> {
     let user_text = body.take_text("user");
     let user = user(&ctx, user_text.as_deref().or(ctx.query.text("user")), "key_value_pair_set")?;
     require(&ctx, "key_value_pair_set", scope, &name)?;
+    let expected = expected(&ctx, scope, user, &name).await?;
     let ttl = match body.get("ttl").and_then(Value::as_i64) {
         Some(ttl) if ttl < 0 => return Err(ApiError::bad_request(format!("{ttl} is less than the minimum of 0"))),
         Some(ttl) => Some(Duration::from_secs(ttl.unsigned_abs())),
@@ -172,6 +182,7 @@ pub async fn set(ctx: Ctx) -> Result<Reply, ApiError> {
         secret: body.take_bool("secret").unwrap_or(false),
         encrypted,
         ttl,
+        expected,
     };
     let pair = datastore::set(ctx.services(), scope, user, &name, input).await?;
     Reply::json(&show(&ctx, &pair, false)?)
@@ -183,6 +194,7 @@ pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let scope = scope(ctx.query.text("scope"))?;
     let user = user(&ctx, ctx.query.text("user"), "key_value_pair_delete")?;
     require(&ctx, "key_value_pair_delete", scope, name)?;
+    expected(&ctx, scope, user, name).await?;
     if !datastore::delete(ctx.services(), scope, user, name).await? {
         return Err(unknown(name));
     }

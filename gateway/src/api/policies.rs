@@ -42,7 +42,8 @@ pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `GET /policies/{ref}`.
 pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&ctx.by_ref::<Policy>(ctx.params.get("ref")).await?.to_api())
+    let policy = ctx.by_ref::<Policy>(ctx.params.get("ref")).await?;
+    Ok(Reply::json(&policy.to_api())?.version(policy.rev))
 }
 
 /// The policy of a request body, checked against its type.
@@ -62,19 +63,19 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `PUT /policies/{ref}`: replaces the whole policy.
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
-    let old = ctx.by_ref::<Policy>(ctx.params.get("ref")).await?;
+    let old = ctx.unchanged(ctx.by_ref::<Policy>(ctx.params.get("ref")).await?)?;
     refuse_system_pack(&old.pack)?;
     let doc = Policy { id: old.id, ..parse(&ctx, &old.pack)? };
     let policy = ctx.services().store.update(Versioned { rev: old.rev, doc }).await?;
     changed::<Policy>(ctx.services(), Change::Update, policy.id, &policy.reference);
-    Reply::json(&policy.to_api())
+    Ok(Reply::json(&policy.to_api())?.version(policy.rev))
 }
 
 /// `DELETE /policies/{ref}`.
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
-    let policy = ctx.by_ref::<Policy>(ctx.params.get("ref")).await?;
+    let policy = ctx.unchanged(ctx.by_ref::<Policy>(ctx.params.get("ref")).await?)?;
     refuse_system_pack(&policy.pack)?;
-    ctx.services().store.remove::<Policy>(policy.id).await?;
+    ctx.remove(&policy).await?;
     changed::<Policy>(ctx.services(), Change::Delete, policy.id, &policy.reference);
     Ok(Reply::no_content())
 }

@@ -99,7 +99,8 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     if !object.contains_key("trigger") {
         return Err(ApiError::not_found(format!("Missing TriggerDB object for rule {}.", rule.reference)));
     }
-    Reply::json(&Projection::parse(&ctx, &SPEC.attributes)?.apply(&SPEC.attributes, object))
+    let shown = Projection::parse(&ctx, &SPEC.attributes)?.apply(&SPEC.attributes, object);
+    Ok(Reply::json(&shown)?.version(rule.rev))
 }
 
 /// `POST /rules`.
@@ -114,22 +115,22 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `PUT /rules/{id}`: replaces the rule; takes only the id.
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let text = ctx.params.get("id");
-    let old: Versioned<Rule> = ctx.by_ref(text).await?;
+    let old: Versioned<Rule> = ctx.unchanged(ctx.by_ref(text).await?)?;
     if text.parse::<Id>().is_err() {
         return Err(ApiError::bad_request(format!("ValidationError (RuleDB:{text}) (Invalid ObjectID: ['id'])")));
     }
     let input = input(&ctx, &old.pack)?;
     // The stored rule was looked at by its path; what it becomes has to be the caller's to change as well.
     require(&ctx, "rule_modify", &input)?;
-    let rule = rules::replace(ctx.services(), old.id, input).await?;
+    let rule = rules::replace_version(ctx.services(), old.id, ctx.expected(&old), input).await?;
     tracing::info!(rule = rule.reference, user = ctx.identity.user, "rule changed");
     Reply::json(&rules::to_api(ctx.services(), &rule, true).await?)
 }
 
 /// `DELETE /rules/{ref}`.
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
-    let rule = ctx.by_ref::<Rule>(ctx.params.get("ref")).await?;
-    rules::delete(ctx.services(), rule.id).await?;
+    let rule = ctx.unchanged(ctx.by_ref::<Rule>(ctx.params.get("ref")).await?)?;
+    rules::delete_version(ctx.services(), rule.id, ctx.expected(&rule)).await?;
     tracing::info!(rule = rule.reference, user = ctx.identity.user, "rule deleted");
     Ok(Reply::no_content())
 }

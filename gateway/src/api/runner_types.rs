@@ -50,7 +50,8 @@ pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `GET /runnertypes/{name}`.
 pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&find(&ctx, ctx.params.get("name")).await?.to_api())
+    let runner = find(&ctx, ctx.params.get("name")).await?;
+    Ok(Reply::json(&runner.to_api())?.version(runner.rev))
 }
 
 const BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };
@@ -58,11 +59,11 @@ const BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: fa
 /// `PUT /runnertypes/{name}`: only `enabled` is taken.
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&BODY)?;
-    let mut runner = find(&ctx, ctx.params.get("name")).await?;
+    let mut runner = ctx.unchanged(find(&ctx, ctx.params.get("name")).await?)?;
     if let Some(enabled) = body.take_bool("enabled") {
         runner.doc.enabled = enabled;
         runner = ctx.services().store.update(runner).await?;
         super::changed::<RunnerType>(ctx.services(), Change::Update, runner.id, &runner.name);
     }
-    Reply::json(&runner.to_api())
+    Ok(Reply::json(&runner.to_api())?.version(runner.rev))
 }

@@ -43,7 +43,8 @@ pub async fn sensors(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `GET /sensortypes/{ref}`.
 pub async fn sensor(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?.to_api())
+    let sensor = ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?;
+    Ok(Reply::json(&sensor.to_api())?.version(sensor.rev))
 }
 
 const SENSOR_BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };
@@ -51,12 +52,12 @@ const SENSOR_BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], clo
 /// `PUT /sensortypes/{ref}`: only `enabled` is taken; without it the sensor is disabled.
 pub async fn update_sensor(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&SENSOR_BODY)?;
-    let mut sensor = ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?;
+    let mut sensor = ctx.unchanged(ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?)?;
     refuse_system_pack(&sensor.pack)?;
     sensor.doc.enabled = body.take_bool("enabled").unwrap_or(false);
     let sensor = ctx.services().store.update(sensor).await?;
     changed::<SensorType>(ctx.services(), Change::Update, sensor.id, &sensor.reference);
-    Reply::json(&sensor.to_api())
+    Ok(Reply::json(&sensor.to_api())?.version(sensor.rev))
 }
 
 const TIMER_TYPES: [&str; 3] = ["core.st2.IntervalTimer", "core.st2.DateTimer", "core.st2.CronTimer"];

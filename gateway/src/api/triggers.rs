@@ -52,7 +52,8 @@ pub async fn list_types(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `GET /triggertypes/{ref}`.
 pub async fn get_type(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&show(&ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?.doc))
+    let found = ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?;
+    Ok(Reply::json(&show(&found.doc))?.version(found.rev))
 }
 
 /// The trigger type of a request body.
@@ -83,7 +84,7 @@ pub async fn create_type(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `PUT /triggertypes/{ref}`.
 pub async fn update_type(ctx: Ctx) -> Result<Reply, ApiError> {
-    let old = ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?;
+    let old = ctx.unchanged(ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?)?;
     refuse_system_pack(&old.pack)?;
     let new = TriggerType { id: old.id, ..type_of(&ctx, Some(&old.pack))? };
     let store = &ctx.services().store;
@@ -98,7 +99,7 @@ pub async fn update_type(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `DELETE /triggertypes/{ref}`: with its shadow trigger.
 pub async fn delete_type(ctx: Ctx) -> Result<Reply, ApiError> {
-    let old = ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?;
+    let old = ctx.unchanged(ctx.by_ref::<TriggerType>(ctx.params.get("ref")).await?)?;
     refuse_system_pack(&old.pack)?;
     let services = ctx.services();
     let shadow = Find::eq("type", old.reference.as_str())
@@ -134,7 +135,8 @@ async fn find(ctx: &Ctx) -> Result<Versioned<Trigger>, ApiError> {
 
 /// `GET /triggers/{id}`.
 pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&find(&ctx).await?.to_api())
+    let trigger = find(&ctx).await?;
+    Ok(Reply::json(&trigger.to_api())?.version(trigger.rev))
 }
 
 const BODY: Shape = Shape {
@@ -187,7 +189,7 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 /// `PUT /triggers/{id}`.
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&BODY)?;
-    let mut trigger = find(&ctx).await?;
+    let mut trigger = ctx.unchanged(find(&ctx).await?)?;
     let doc = &mut trigger.doc;
     doc.type_ref = body.take_text("type").unwrap_or_default();
     doc.name = body.take_text("name").unwrap_or_else(|| doc.name.clone());
@@ -198,13 +200,13 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     doc.reference = format!("{}.{}", doc.pack, doc.name);
     let trigger = ctx.services().store.update(trigger).await?;
     changed::<Trigger>(ctx.services(), Change::Update, trigger.id, &trigger.reference);
-    Reply::json(&trigger.to_api())
+    Ok(Reply::json(&trigger.to_api())?.version(trigger.rev))
 }
 
 /// `DELETE /triggers/{id}`.
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
-    let trigger = find(&ctx).await?;
-    ctx.services().store.remove::<Trigger>(trigger.id).await?;
+    let trigger = ctx.unchanged(find(&ctx).await?)?;
+    ctx.remove(&trigger).await?;
     changed::<Trigger>(ctx.services(), Change::Delete, trigger.id, &trigger.reference);
     Ok(Reply::no_content())
 }

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod authenticator;
 pub mod guard;
+pub mod rate;
 pub mod throttle;
 pub mod tokens;
 

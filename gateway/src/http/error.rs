@@ -66,6 +66,11 @@ impl ApiError {
         Self { detail: Some(detail.into()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error") }
     }
 
+    /// 429: ask again after so many seconds.
+    pub fn too_many(fault: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds.max(1)), ..Self::new(StatusCode::TOO_MANY_REQUESTS, fault) }
+    }
+
     /// A dependency is away: try again (invariant A1).
     pub fn unavailable(fault: impl Into<String>) -> Self {
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, fault) }

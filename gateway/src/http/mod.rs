@@ -3,11 +3,13 @@
 pub mod body;
 pub mod cors;
 pub mod error;
+pub mod gzip;
 pub mod list;
 pub mod query;
 pub mod reply;
 pub mod route;
 pub mod shape;
+pub mod version;
 
 pub use error::ApiError;
 pub use query::Query;

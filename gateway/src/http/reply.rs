@@ -62,6 +62,19 @@ impl Reply {
         self
     }
 
+    /// Says which revision is shown.
+    #[must_use]
+    pub fn version(self, rev: u64) -> Self {
+        self.header(http::header::ETAG, &super::version::tag(rev))
+    }
+
+    /// 304: the headers without the body.
+    #[must_use]
+    pub fn not_modified(mut self) -> Self {
+        self.headers.retain(|(name, _)| name != CONTENT_TYPE);
+        Self { status: StatusCode::NOT_MODIFIED, headers: self.headers, body: Body::empty() }
+    }
+
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;

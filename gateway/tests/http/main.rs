@@ -14,3 +14,5 @@ mod rbac;
 mod recordings;
 mod stream;
 mod support;
+mod transport;
+mod versions;

@@ -119,7 +119,7 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `PUT /actions/{ref}`: replaces the whole action.
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
-    let old = ctx.by_ref::<Action>(ctx.params.get("ref")).await?;
+    let old = ctx.unchanged(ctx.by_ref::<Action>(ctx.params.get("ref")).await?)?;
     refuse_system_pack(&old.pack)?;
     let (action, files) = parse(&ctx, &old.pack).await?;
     // The path's action was looked at; under its new name it has to be the caller's to change as well.
@@ -130,7 +130,7 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let action = ctx.services().store.update(Versioned { rev: old.rev, doc: action }).await?;
     changed::<Action>(ctx.services(), Change::Update, action.id, &action.reference);
     tracing::info!(action = action.reference, user = ctx.identity.user, "action changed");
-    Reply::json(&action.to_api())
+    Ok(Reply::json(&action.to_api())?.version(action.rev))
 }
 
 const DELETE: Shape = Shape { fields: &[may("remove_files", Kind::Boolean)], closed: false };
@@ -138,7 +138,7 @@ const DELETE: Shape = Shape { fields: &[may("remove_files", Kind::Boolean)], clo
 /// `DELETE /actions/{ref}`, with its files if asked.
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut body = ctx.object(&DELETE)?;
-    let action = ctx.by_ref::<Action>(ctx.params.get("ref")).await?;
+    let action = ctx.unchanged(ctx.by_ref::<Action>(ctx.params.get("ref")).await?)?;
     refuse_system_pack(&action.pack)?;
     ctx.services().store.remove::<Action>(action.id).await?;
     changed::<Action>(ctx.services(), Change::Delete, action.id, &action.reference);

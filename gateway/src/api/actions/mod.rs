@@ -64,7 +64,8 @@ pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `GET /actions/{ref}`.
 pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&ctx.by_ref::<Action>(ctx.params.get("ref")).await?.to_api())
+    let action = ctx.by_ref::<Action>(ctx.params.get("ref")).await?;
+    Ok(Reply::json(&action.to_api())?.version(action.rev))
 }
 
 /// Parameters of the runner, updated by the action's.

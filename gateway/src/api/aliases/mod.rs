@@ -47,7 +47,8 @@ pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `GET /actionalias/{ref}`.
 pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&ctx.by_ref::<ActionAlias>(ctx.params.get("ref")).await?.to_api())
+    let alias = ctx.by_ref::<ActionAlias>(ctx.params.get("ref")).await?;
+    Ok(Reply::json(&alias.to_api())?.version(alias.rev))
 }
 
 /// The alias of a request body.
@@ -82,19 +83,19 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         let fault = format!("ValidationError (ActionAliasDB:{text}) (Invalid ObjectID: ['id'])");
         return Err(ApiError::bad_request(fault));
     }
-    let old = ctx.by_ref::<ActionAlias>(text).await?;
+    let old = ctx.unchanged(ctx.by_ref::<ActionAlias>(text).await?)?;
     let doc = ActionAlias { id: old.id, ..parse(&ctx)? };
     // The stored alias was looked at by its path; what it becomes has to be the caller's to change as well.
     ctx.require("action_alias_modify", target(&doc))?;
     let alias = ctx.services().store.update(Versioned { rev: old.rev, doc }).await.map_err(nameless)?;
     changed::<ActionAlias>(ctx.services(), Change::Update, alias.id, &alias.reference);
-    Reply::json(&alias.to_api())
+    Ok(Reply::json(&alias.to_api())?.version(alias.rev))
 }
 
 /// `DELETE /actionalias/{ref}`.
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
-    let alias = ctx.by_ref::<ActionAlias>(ctx.params.get("ref")).await?;
-    ctx.services().store.remove::<ActionAlias>(alias.id).await?;
+    let alias = ctx.unchanged(ctx.by_ref::<ActionAlias>(ctx.params.get("ref")).await?)?;
+    ctx.remove(&alias).await?;
     changed::<ActionAlias>(ctx.services(), Change::Delete, alias.id, &alias.reference);
     Ok(Reply::no_content())
 }

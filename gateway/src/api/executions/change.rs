@@ -151,7 +151,7 @@ pub async fn rerun(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// `DELETE /executions/{id}`: cancels. A refusal is 200 with a fault, as clients expect.
 pub async fn cancel(ctx: Ctx) -> Result<Reply, ApiError> {
-    let execution = find(&ctx, ctx.params.get("id")).await?;
+    let execution = ctx.unchanged(find(&ctx, ctx.params.get("id")).await?)?;
     match executions::cancel(ctx.services(), execution.id, &ctx.identity.user).await? {
         Cancellation::Accepted(execution) | Cancellation::Already(execution) => {
             tracing::info!(execution = %execution.id, status = %execution.status, "cancellation requested");
@@ -179,7 +179,7 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         })?),
     };
     let result = body.take_object("result");
-    let execution = find(&ctx, ctx.params.get("id")).await?;
+    let execution = ctx.unchanged(find(&ctx, ctx.params.get("id")).await?)?;
     if execution.status.is_completed() {
         return Err(ApiError::bad_request("Execution is already in completed state."));
     }

@@ -140,7 +140,7 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     if !fits {
         object.remove("result");
     }
-    Reply::json(&projection.apply(&ATTRIBUTES, object))
+    Ok(Reply::json(&projection.apply(&ATTRIBUTES, object))?.version(execution.rev))
 }
 
 /// `GET /executions/{id}/attribute/{attribute}`: the bare value, not masked.

@@ -1,0 +1,96 @@
+//! What has to do with no resource: compression, limits, HTTP/2.
+
+use std::time::Duration;
+
+use gateway::Rate;
+use reqwest::{Client, Version};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::support::{Server, answer};
+
+async fn raw(server: &Server, path: &str, header: (&str, &str)) -> reqwest::Response {
+    let request = server.client.get(format!("{}{path}", server.api)).header("X-Auth-Token", &server.token);
+    request.header(header.0, header.1).send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_texts_are_compressed_for_who_asks() {
+    let server = Server::start().await;
+    for index in 0..20 {
+        server.action("acme", &format!("noop{index}"), "noop", json!({"text": {"type": "string"}})).await;
+    }
+    let plain = raw(&server, "/v1/actions", ("Accept-Encoding", "identity")).await;
+    assert!(plain.headers().get("content-encoding").is_none());
+    let plain = plain.bytes().await.unwrap();
+    let packed = raw(&server, "/v1/actions", ("Accept-Encoding", "deflate, gzip")).await;
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert_eq!(packed.headers()["vary"], "Accept-Encoding");
+    assert_eq!(packed.headers()["x-total-count"], "20");
+    let packed = packed.bytes().await.unwrap();
+    assert!(packed.len() * 3 < plain.len());
+    let mut text = Vec::new();
+    std::io::copy(&mut flate2::read::GzDecoder::new(&packed[..]), &mut text).unwrap();
+    assert_eq!(text, plain);
+    let small = raw(&server, "/v1/keys", ("Accept-Encoding", "gzip")).await;
+    assert!(small.headers().get("content-encoding").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_too_much_is_told_to_wait() {
+    let server = Server::start_with(|limits| limits.rate = Some(Rate { per_second: 0.5, burst: 3.0 })).await;
+    for _ in 0..3 {
+        assert_eq!(server.get("/v1/keys").await.status, 200);
+    }
+    let refused = server.get("/v1/keys").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("2")));
+    assert_eq!(refused.fault(), "Too many requests: ask more slowly.");
+    // Somebody else isn't concerned.
+    server.user("bob").await;
+    server.add_token("b0b", "bob", Duration::from_secs(60)).await;
+    let bob = server.client.get(format!("{}/v1/keys", server.api)).header("X-Auth-Token", "b0b");
+    assert_eq!(bob.send().await.unwrap().status(), 200);
+    // Who isn't logged in is counted by address.
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        let request = server.client.get(format!("{}/v1/keys", server.api)).header("X-Auth-Token", "nope");
+        codes.push(request.send().await.unwrap().status().as_u16());
+    }
+    assert_eq!(codes, [401, 401, 401, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_can_be_worked_on_is_taken() {
+    let server = Server::start_with(|limits| limits.max_in_flight = 1).await;
+    let address = server.api.strip_prefix("http://").unwrap();
+    // Its body doesn't come: it is worked on until then.
+    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head =
+        format!("POST /v1/apikeys HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {}\r\nContent-Length: 2\r\n\r\n", server.token);
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let refused = async {
+        loop {
+            let refused = server.get("/v1/keys").await;
+            if refused.status == 429 {
+                return refused;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    slow.write_all(b"{}").await.unwrap();
+    let mut got = [0; 12];
+    slow.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"HTTP/1.1 201");
+    assert_eq!(server.get("/v1/keys").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_without_upgrade() {
+    let server = Server::start().await;
+    let client = Client::builder().http2_prior_knowledge().build().unwrap();
+    let request = client.get(format!("{}/api/v1/keys", server.combined)).header("X-Auth-Token", &server.token);
+    let response = request.send().await.unwrap();
+    assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 200));
+    assert_eq!(answer(response).await.json(), Value::Array(Vec::new()));
+}
