@@ -12,6 +12,12 @@ pub trait Workflows: Send + Sync + std::fmt::Debug {
     /// An execution of a workflow's task has completed. May come again; it counts once. When this returns `Ok`, the
     /// workflow is sure to hear of it.
     async fn completed(&self, execution: &Versioned<Execution>) -> Result<(), DomainError>;
+
+    /// Whether the workflow that an execution stands for has begun. From then on it goes on without a runner, also
+    /// if that one was lost before it could let go of the execution.
+    async fn has_begun(&self, _execution: &Execution) -> Result<bool, DomainError> {
+        Ok(false)
+    }
 }
 
 /// Tells the workflow of a completed execution, if it belongs to one.

@@ -14,6 +14,7 @@ use model::{InstanceStatus, Session, Status, Versioned};
 use parking_lot::Mutex;
 use scheduler::{BackupScheduler, RecoverySettings, RulesEngine, RulesSettings, ScheduleSettings, Scheduler};
 use serde_json::json;
+use store::StoreExt;
 use tokio::sync::watch;
 
 type Live = Arc<Mutex<Option<Vec<Session>>>>;
@@ -69,6 +70,45 @@ async fn executions_of_a_dead_session_are_abandoned_at_once() {
     let outcome = Outcome { status: Status::Succeeded, result: json!(1), context: model::Object::new() };
     assert!(finish(&bench.services, &lost, outcome.clone()).await.is_err());
     assert!(finish(&bench.services, &alive, outcome).await.is_ok());
+    role.stop().await;
+}
+
+/// Says that some workflows have begun.
+#[derive(Debug)]
+struct Begun(model::Id);
+
+#[async_trait::async_trait]
+impl domain::workflows::Workflows for Begun {
+    async fn completed(&self, _: &Versioned<model::Execution>) -> Result<(), domain::DomainError> {
+        Ok(())
+    }
+
+    async fn has_begun(&self, execution: &model::Execution) -> Result<bool, domain::DomainError> {
+        Ok(execution.id == self.0)
+    }
+}
+
+/// The node dies after a workflow has begun, before its execution was handed over: the workflow goes on.
+#[tokio::test]
+async fn a_workflow_that_has_begun_is_not_abandoned() {
+    let bench = Bench::new().await;
+    let (begun, not_yet) = (running(&bench, 1).await, running(&bench, 1).await);
+    for id in [begun.id, not_yet.id] {
+        let workflow = |execution: &mut model::Execution, _| {
+            execution.action_is_workflow = true;
+            Ok(true)
+        };
+        domain::executions::update(&bench.services, id, workflow).await.unwrap();
+    }
+    assert!(bench.services.workflows.set(Arc::new(Begun(begun.id))).is_ok());
+    let role = backup(&bench, session("n1", 2), &live(&[("n1", 2)]));
+    bench.becomes(not_yet.id, Status::Abandoned).await;
+    eventually("nobody holds it", || async { bench.read(begun.id).await.claim.is_none().then_some(()) }).await;
+    let left = bench.services.store.read::<model::Execution>(begun.id).await.unwrap().unwrap();
+    assert_eq!(left.status, Status::Running);
+    // The engine ends it.
+    let outcome = Outcome { status: Status::Succeeded, result: json!(1), context: model::Object::new() };
+    assert!(finish(&bench.services, &left, outcome).await.is_ok());
     role.stop().await;
 }
 

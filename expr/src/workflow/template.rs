@@ -50,20 +50,21 @@ struct Compiled {
     only: Option<Vec<String>>,
 }
 
-type Cache = HashMap<(bool, String), Result<Arc<Compiled>, Fault>>;
-static CACHE: LazyLock<RwLock<Cache>> = LazyLock::new(RwLock::default);
+type Cache = RwLock<HashMap<String, Result<Arc<Compiled>, Fault>>>;
+/// Of templates, and of expressions alone.
+static CACHES: LazyLock<[Cache; 2]> = LazyLock::new(Default::default);
 
 fn compile(text: &str, inline: bool) -> Result<Arc<Compiled>, Fault> {
-    let key = (inline, text.to_owned());
-    if let Some(found) = CACHE.read().get(&key) {
+    let cache = &CACHES[usize::from(inline)];
+    if let Some(found) = cache.read().get(text) {
         return found.clone();
     }
     let compiled = Compiled::new(text, inline).map(Arc::new);
-    let mut cache = CACHE.write();
+    let mut cache = cache.write();
     if cache.len() >= CACHED {
         cache.clear();
     }
-    cache.insert(key, compiled.clone());
+    cache.insert(text.to_owned(), compiled.clone());
     compiled
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use super::interp::{Env, It, wrong};
+use super::interp::{Env, It, numbered, wrong};
 use super::parser::{Arg, Expr};
 use super::texts;
 use super::value::{R, V};
@@ -249,10 +249,7 @@ impl<'e> Call<'e, '_> {
     /// Calls a parameter that is an expression over `$1`, `$2`…
     pub(super) fn apply(&self, at: usize, values: Vec<V>) -> R {
         match &self.slots[at] {
-            Slot::Expr(expr) => {
-                let vars = values.into_iter().zip(["1", "2", "3"]).map(|(value, name)| (Rc::from(name), value));
-                self.it.eval(expr, &Env::with(self.env, vars.collect()))
-            }
+            Slot::Expr(expr) => self.it.eval(expr, &Env::with(self.env, numbered(values))),
             Slot::Value(value) => Ok(value.clone()),
             Slot::Missing => wrong(),
         }

@@ -10,6 +10,7 @@ use super::parser::{Arg, Expr};
 use super::texts;
 use super::value::{Dict, Kind, R, V};
 use crate::workflow::{Fault, Records, Scope};
+use serde_json::Value;
 
 /// Nodes evaluated and items looked at.
 const MAX_STEPS: u64 = 500_000;
@@ -67,7 +68,16 @@ impl<'e> Env<'e> {
 
 /// `$1`, `$2`…
 pub(super) fn numbered(values: Vec<V>) -> Vec<(Rc<str>, V)> {
-    values.into_iter().enumerate().map(|(at, value)| (Rc::from((at + 1).to_string()), value)).collect()
+    values.into_iter().enumerate().map(|(at, value)| (number(at + 1), value)).collect()
+}
+
+thread_local! {
+    /// Names of the first numbered variables, which every step of a loop needs.
+    static NUMBERS: [Rc<str>; 4] = ["1", "2", "3", "4"].map(Rc::from);
+}
+
+fn number(at: usize) -> Rc<str> {
+    NUMBERS.with(|known| known.get(at - 1).cloned()).unwrap_or_else(|| Rc::from(at.to_string()))
 }
 
 impl<'s> It<'s> {
@@ -106,6 +116,9 @@ impl<'s> It<'s> {
     }
 
     fn node<'e>(&self, expr: &'e Expr, env: &Rc<Env<'e>>) -> R {
+        if let Some(found) = self.stored(expr, env) {
+            return found.and_then(V::from_json);
+        }
         match expr {
             Expr::Null => Ok(V::Null),
             Expr::Bool(flag) => Ok(V::Bool(*flag)),
@@ -149,6 +162,35 @@ impl<'s> It<'s> {
         }
     }
 
+    /// What lies in the workflow's data as it is: variables, results and their fields needn't be converted to get at
+    /// one field. `None` for any other expression.
+    fn stored<'e>(&self, expr: &'e Expr, env: &Rc<Env<'e>>) -> Option<R<&'s Value>> {
+        match expr {
+            Expr::Dot { left, right, .. } => {
+                let Expr::Word(key) = &**right else { return None };
+                let fields = match &**left {
+                    Expr::Call(name, args) if &**name == "ctx" && args.is_empty() => {
+                        (!key.starts_with("__") && Env::function(env, name).is_none()).then_some(self.scope.ctx)?
+                    }
+                    left => match self.stored(left, env)? {
+                        Ok(Value::Object(fields)) => fields,
+                        Ok(_) => return None,
+                        Err(fault) => return Some(Err(fault)),
+                    },
+                };
+                Some(fields.get(&**key).ok_or_else(|| Fault::Key(key.to_string())))
+            }
+            Expr::Call(name, args) => match (&**name, args.as_slice()) {
+                ("ctx", [Arg::Plain(Expr::Word(key) | Expr::Text(key))]) if !key.is_empty() => {
+                    Env::function(env, name).is_none().then(|| self.records().variable(key))
+                }
+                ("result", []) => Env::function(env, name).is_none().then(|| self.records().result()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     fn plain_args<'e>(&self, args: &'e [Arg], env: &Rc<Env<'e>>, name: &str) -> R<Vec<V>> {
         self.charge(args.len() * 32)?;
         let one = |arg: &'e Arg| match arg {
@@ -187,13 +229,6 @@ impl<'s> It<'s> {
     }
 
     fn dot<'e>(&self, left: &'e Expr, right: &'e Expr, safe: bool, env: &Rc<Env<'e>>) -> R {
-        if let (Expr::Call(name, args), Expr::Word(key)) = (left, right) {
-            // The whole context needn't be converted for one variable.
-            if &**name == "ctx" && args.is_empty() && !key.starts_with("__") {
-                let found = self.scope.ctx.get(&**key).ok_or_else(|| Fault::Key(key.to_string()));
-                return V::from_json(found?);
-            }
-        }
         let receiver = self.eval(left, env)?;
         if safe && matches!(receiver, V::Null) {
             return Ok(V::Null);
@@ -208,7 +243,7 @@ impl<'s> It<'s> {
     pub(super) fn property(&self, receiver: &V, name: &str) -> R {
         self.step(1)?;
         match receiver {
-            V::Dict(dict) => dict.get(&V::text(name)).cloned().ok_or_else(|| Fault::Key(name.to_owned())),
+            V::Dict(dict) => dict.named(name).cloned().ok_or_else(|| Fault::Key(name.to_owned())),
             V::Seq(seq) => V::iter(seq.items.iter().map(|item| self.property(item, name)).collect::<R<_>>()?),
             _ => match super::dates::property(receiver, name) {
                 Some(found) => found,
@@ -228,7 +263,7 @@ impl<'s> It<'s> {
                 let mut vars = Vec::new();
                 for (at, arg) in args.iter().enumerate() {
                     match arg {
-                        Arg::Plain(expr) => vars.push((Rc::from((at + 1).to_string()), self.eval(expr, env)?)),
+                        Arg::Plain(expr) => vars.push((number(at + 1), self.eval(expr, env)?)),
                         Arg::Named(word, expr) => vars.push((Rc::from(&**word), self.eval(expr, env)?)),
                         _ => return Err(call::unmatched(name)),
                     }

@@ -90,14 +90,12 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("json_escape", Function, "value", |c| filter(c, "json_escape")),
     ("jsonpath_query", Function, "value query", |c| {
-        let frozen = !c.value(0)?.is_thawed();
-        filter(c, if frozen { "jsonpath query of frozen data" } else { "jsonpath_query" })
+        let values = c.values()?;
+        let frozen = !values.first().is_some_and(V::is_thawed);
+        V::from_json(&filtered(c, if frozen { "jsonpath query of frozen data" } else { "jsonpath_query" }, &values)?)
     }),
     ("to_yaml_string yaml_dump", Function, "value indent? allow_unicode?", |c| filter(c, "to_yaml_string")),
-    ("from_yaml_string yaml_parse", Function, "value", |c| {
-        let parsed = filtered(c, "from_yaml_string")?;
-        V::parsed(&parsed)
-    }),
+    ("from_yaml_string yaml_parse", Function, "value", |c| V::parsed(&filtered(c, "from_yaml_string", &c.values()?)?)),
 ];
 
 fn optional_route(c: &Call<'_, '_>, at: usize) -> R<Option<u32>> {
@@ -141,11 +139,11 @@ fn zip(c: &Call<'_, '_>) -> R {
 
 /// A function that Jinja has as a filter too.
 fn filter(c: &Call<'_, '_>, name: &str) -> R {
-    V::from_json(&filtered(c, name)?)
+    V::from_json(&filtered(c, name, &c.values()?)?)
 }
 
-fn filtered(c: &Call<'_, '_>, name: &str) -> R<Value> {
-    let values = c.values()?.iter().map(V::to_json).collect::<R<Vec<Value>>>()?;
+fn filtered(c: &Call<'_, '_>, name: &str, values: &[V]) -> R<Value> {
+    let values = values.iter().map(V::to_json).collect::<R<Vec<Value>>>()?;
     let found = crate::workflow::call_filter(name, &values)?;
     c.it.charge(64)?;
     Ok(found)

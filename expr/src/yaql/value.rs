@@ -10,6 +10,8 @@ use serde_json::{Map, Number, Value};
 use super::texts;
 use crate::workflow::Fault;
 
+/// Entries of a mapping that are gone through one by one.
+const UNINDEXED: usize = 8;
 /// Nesting of lists and mappings.
 const MAX_DEPTH: u16 = 100;
 
@@ -66,6 +68,7 @@ pub(super) struct Dict {
     pub entries: Vec<(V, V)>,
     /// As [`Seq::thawed`].
     pub thawed: bool,
+    /// Places by key, of more than [`UNINDEXED`] entries.
     index: HashMap<V, usize>,
     depth: u16,
 }
@@ -257,15 +260,37 @@ pub(super) fn unique(items: Vec<V>) -> Vec<V> {
 
 impl Dict {
     pub(super) fn get(&self, key: &V) -> Option<&V> {
-        self.index.get(key).map(|at| &self.entries[*at].1)
+        self.place(key).map(|at| &self.entries[at].1)
+    }
+
+    fn place(&self, key: &V) -> Option<usize> {
+        if self.entries.len() > UNINDEXED {
+            return self.index.get(key).copied();
+        }
+        self.entries.iter().position(|(known, _)| known == key)
+    }
+
+    /// The entry of a plain name.
+    pub(super) fn named(&self, name: &str) -> Option<&V> {
+        if self.entries.len() > UNINDEXED {
+            return self.get(&V::text(name));
+        }
+        let is = |key: &V| matches!(key, V::Text(text) if **text == *name);
+        self.entries.iter().find(|(key, _)| is(key)).map(|(_, value)| value)
     }
 
     pub(super) fn insert(&mut self, key: V, value: V) {
         self.depth = self.depth.max(1).max(1 + value.depth()).max(1 + key.depth());
-        match self.index.get(&key) {
-            Some(at) => self.entries[*at].1 = value,
+        match self.place(&key) {
+            Some(at) => self.entries[at].1 = value,
             None => {
-                self.index.insert(key.clone(), self.entries.len());
+                let count = self.entries.len();
+                if count == UNINDEXED {
+                    self.index = self.entries.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
+                }
+                if count >= UNINDEXED {
+                    self.index.insert(key.clone(), count);
+                }
                 self.entries.push((key, value));
             }
         }
@@ -290,6 +315,9 @@ impl FromIterator<(V, V)> for Dict {
 /// Python's equality: `true = 1 = 1.0`.
 impl PartialEq for V {
     fn eq(&self, other: &Self) -> bool {
+        if let (Self::Text(a), Self::Text(b)) = (self, other) {
+            return a == b;
+        }
         if let (Some(a), Some(b)) = (self.number(), other.number()) {
             return match (a, b) {
                 (Self::Int(a), Self::Int(b)) => a == b,
@@ -298,7 +326,6 @@ impl PartialEq for V {
         }
         match (self, other) {
             (Self::Null, Self::Null) => true,
-            (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Seq(a), Self::Seq(b)) => match (a.kind, b.kind) {
                 (Kind::Set, Kind::Set) => {
                     let theirs: HashSet<&Self> = b.items.iter().collect();

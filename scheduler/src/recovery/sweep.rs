@@ -118,6 +118,9 @@ impl Sweep {
     /// Ends the attempt that was judged, and no other.
     async fn end(&self, judged: &Execution, status: Status) -> Result<(), DomainError> {
         let (attempt, claim) = (judged.attempt, judged.claim.clone());
+        if self.has_begun(judged).await? {
+            return self.let_go(judged).await;
+        }
         let ended = update(&self.services, judged.id, |execution, now| {
             if execution.status != judged.status || execution.attempt != attempt || execution.claim != claim {
                 return Ok(false);
@@ -140,6 +143,31 @@ impl Sweep {
                 tracing::warn!(execution = %execution.id, %status, ?claim, "decided: its runner is lost");
                 Ok(())
             }
+            Ok(_) | Err(DomainError::NotFound(_) | DomainError::Superseded(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it stands for a workflow, which goes on whatever became of the runner.
+    async fn has_begun(&self, judged: &Execution) -> Result<bool, DomainError> {
+        match self.services.workflows.get() {
+            Some(workflows) if judged.action_is_workflow => workflows.has_begun(judged).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Does what the lost runner had left to do: nobody holds the execution, and the workflow engine ends it.
+    async fn let_go(&self, judged: &Execution) -> Result<(), DomainError> {
+        let (attempt, claim) = (judged.attempt, judged.claim.clone());
+        let done = update(&self.services, judged.id, |execution, _| {
+            let same = execution.attempt == attempt && execution.claim == claim && !execution.status.is_completed();
+            if same && claim.is_some() {
+                execution.claim = None;
+                execution.check_at = None;
+            }
+            Ok(same && claim.is_some())
+        });
+        match done.await {
             Ok(_) | Err(DomainError::NotFound(_) | DomainError::Superseded(_)) => Ok(()),
             Err(error) => Err(error),
         }
