@@ -2,7 +2,7 @@
 //! ([`crate::Services::workflows`]); scheduler and workflow engine don't know each other.
 
 use async_trait::async_trait;
-use model::{Execution, Versioned};
+use model::{Execution, Id, Status, Versioned};
 
 use crate::{DomainError, Services};
 
@@ -13,10 +13,20 @@ pub trait Workflows: Send + Sync + std::fmt::Debug {
     /// workflow is sure to hear of it.
     async fn completed(&self, execution: &Versioned<Execution>) -> Result<(), DomainError>;
 
-    /// Whether the workflow that an execution stands for has begun. From then on it goes on without a runner, also
-    /// if that one was lost before it could let go of the execution.
-    async fn has_begun(&self, _execution: &Execution) -> Result<bool, DomainError> {
-        Ok(false)
+    /// The workflow that an execution stands for shall pause, go on or stop, as the execution's status says. May come
+    /// again; it counts once.
+    async fn asked(&self, execution: &Versioned<Execution>) -> Result<(), DomainError>;
+
+    /// Whether the workflow that an execution stands for has begun: then it goes on whatever becomes of the runner.
+    async fn has_begun(&self, execution: Id) -> Result<bool, DomainError>;
+}
+
+/// Tells the workflow that an execution stands for what its new status asks of it, if it does.
+pub async fn ask(services: &Services, execution: &Versioned<Execution>) -> Result<(), DomainError> {
+    let asks = matches!(execution.status, Status::Pausing | Status::Resuming | Status::Canceling);
+    match services.workflows.get() {
+        Some(workflows) if asks && execution.action_is_workflow => workflows.asked(execution).await,
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::Bench;
-use domain::executions::{Cancellation, Outcome, cancel, claim, finish, request, rerun};
+use domain::executions::{Cancellation, Outcome, Rerun, cancel, claim, finish, request, rerun};
 use domain::view::{self, ViewOptions};
 use domain::{DomainError, Settings};
 use model::{Claim, Execution, Id, Object, RunnerInfo, Status, Versioned};
@@ -187,7 +187,8 @@ async fn a_rerun_takes_the_originals_parameters_and_says_so() {
     let asking = Bench::asking("p.greet", json!({"name": "a", "count": 2}));
     let first = request(&bench.services, asking).await.unwrap();
     let overrides = common::object(json!({"count": 3}));
-    let again = rerun(&bench.services, &first, overrides, "bea", None).await.unwrap();
+    let again =
+        rerun(&bench.services, &first, Rerun { parameters: overrides, ..Rerun::default() }, "bea").await.unwrap();
     assert_eq!(Value::Object(again.parameters.clone()), json!({"name": "a", "count": 3}));
     assert_eq!(again.context["re-run"]["ref"], json!(first.id));
     assert_eq!(again.context["user"], "bea");

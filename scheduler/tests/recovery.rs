@@ -83,7 +83,11 @@ impl domain::workflows::Workflows for Begun {
         Ok(())
     }
 
-    async fn has_begun(&self, execution: &model::Execution) -> Result<bool, domain::DomainError> {
+    async fn asked(&self, _: &model::Versioned<model::Execution>) -> Result<(), domain::DomainError> {
+        Ok(())
+    }
+
+    async fn has_begun(&self, execution: model::Id) -> Result<bool, domain::DomainError> {
         Ok(execution.id == self.0)
     }
 }
@@ -102,8 +106,14 @@ async fn a_workflow_that_has_begun_is_not_abandoned() {
     }
     assert!(bench.services.workflows.set(Arc::new(Begun(begun.id))).is_ok());
     let role = backup(&bench, session("n1", 2), &live(&[("n1", 2)]));
-    bench.becomes(not_yet.id, Status::Abandoned).await;
-    eventually("nobody holds it", || async { bench.read(begun.id).await.claim.is_none().then_some(()) }).await;
+    for id in [begun.id, not_yet.id] {
+        eventually("nobody holds it", || async { bench.read(id).await.claim.is_none().then_some(()) }).await;
+    }
+    // Another runner lets the one begin that hasn't.
+    let (holder, info) = common::holder(2);
+    let free = bench.services.store.read::<model::Execution>(not_yet.id).await.unwrap().unwrap();
+    let again = domain::executions::claim(&bench.services, &free, holder, info).await.unwrap();
+    assert_eq!((again.status, again.attempt), (Status::Running, 2));
     let left = bench.services.store.read::<model::Execution>(begun.id).await.unwrap().unwrap();
     assert_eq!(left.status, Status::Running);
     // The engine ends it.

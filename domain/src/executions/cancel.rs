@@ -7,7 +7,7 @@ use model::{Execution, Id, ResultValue, Status, Versioned};
 use serde_json::json;
 
 use super::run::{advance, update};
-use crate::{DomainError, Services};
+use crate::{DomainError, Services, workflows};
 
 /// What a cancellation request came to.
 #[derive(Debug, Clone)]
@@ -18,6 +18,13 @@ pub enum Cancellation {
     Already(Arc<Versioned<Execution>>),
     /// Its status doesn't allow it.
     Refused(Arc<Versioned<Execution>>),
+}
+
+/// What its status asks of a workflow is written down already: if the workflow can't be told now, recovery does.
+pub async fn ask_workflow(services: &Services, execution: &Versioned<Execution>) {
+    if let Err(error) = workflows::ask(services, execution).await {
+        tracing::warn!(execution = %execution.id, %error, "the workflow is told later what is asked of it");
+    }
 }
 
 /// Cancels for `user`: running ones become `canceling` and their runner is told, others `canceled` at once.
@@ -45,5 +52,6 @@ pub async fn cancel(services: &Services, id: Id, user: &str) -> Result<Cancellat
         return Ok(if already { Cancellation::Already(execution) } else { Cancellation::Refused(execution) });
     }
     services.bus.announce(Arc::new(Event::Cancel { execution: id }));
+    ask_workflow(services, &execution).await;
     Ok(Cancellation::Accepted(execution))
 }

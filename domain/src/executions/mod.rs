@@ -6,7 +6,7 @@ pub mod output;
 pub mod request;
 pub mod run;
 
-pub use cancel::{Cancellation, cancel};
+pub use cancel::{Cancellation, ask_workflow, cancel};
 pub use output::append_output;
-pub use request::{Prepared, Request, prepare, request, rerun, submit, trace_of};
-pub use run::{Outcome, claim, finish, hand_over, hold, release, update};
+pub use request::{Prepared, Request, Rerun, prepare, request, rerun, submit, trace_of};
+pub use run::{Outcome, claim, finish, hand_over, hold, may_begin_again, release, update};

@@ -245,20 +245,40 @@ pub async fn request(services: &Services, request: Request) -> Result<Arc<Versio
     }
 }
 
+/// What may be said of a re-run.
+#[derive(Debug, Clone, Default)]
+pub struct Rerun {
+    /// Over those of the original.
+    pub parameters: Object,
+    /// Of a workflow: run again from these tasks, in the same workflow.
+    pub tasks: Vec<String>,
+    /// Those of `tasks` whose items all run again, not only the failed ones.
+    pub reset: Vec<String>,
+    /// Milliseconds.
+    pub delay: Option<u64>,
+}
+
 /// A new execution with the parameters of `original`, overridden by `parameters` (spec/api.md §7.2). They are not
 /// checked: what is wrong with them shows when it runs.
 pub async fn rerun(
     services: &Services,
     original: &Execution,
-    parameters: Object,
+    options: Rerun,
     user: &str,
-    delay: Option<u64>,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
+    let Rerun { parameters, tasks, reset, delay } = options;
     let mut merged = original.parameters.clone();
     merged.extend(parameters);
     let mut context = Object::new();
     context.insert("trace_context".to_owned(), json!({"id_": trace_of(original)}));
-    context.insert("re-run".to_owned(), json!({"ref": original.id}));
+    let mut link = Object::from_iter([("ref".to_owned(), json!(original.id))]);
+    if !tasks.is_empty() {
+        link.insert("tasks".to_owned(), json!(tasks));
+    }
+    if !reset.is_empty() {
+        link.insert("reset".to_owned(), json!(reset));
+    }
+    context.insert("re-run".to_owned(), Value::Object(link));
     context.insert("user".to_owned(), user.into());
     let again = Request {
         action: original.action.clone(),

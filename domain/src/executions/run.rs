@@ -64,10 +64,12 @@ pub async fn claim(
     runner_info: RunnerInfo,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
     step(services, execution, |execution, now| {
-        if execution.status != Status::Scheduled {
-            advance(execution, Status::Scheduled, now)?;
+        if !may_begin_again(execution) {
+            if execution.status != Status::Scheduled {
+                advance(execution, Status::Scheduled, now)?;
+            }
+            advance(execution, Status::Running, now)?;
         }
-        advance(execution, Status::Running, now)?;
         execution.attempt += 1;
         execution.claim = Some(claim.clone());
         execution.runner_info = Some(runner_info.clone());
@@ -75,6 +77,12 @@ pub async fn claim(
         Ok(())
     })
     .await
+}
+
+/// Workflows begin once however often their runner is asked to: one whose runner was lost before that can be claimed
+/// again as it is.
+pub fn may_begin_again(execution: &Execution) -> bool {
+    execution.action_is_workflow && execution.status == Status::Running && execution.claim.is_none()
 }
 
 /// The runner that claimed it has started what goes on without it: the execution stays as it is, and nobody holds it

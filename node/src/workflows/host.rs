@@ -92,6 +92,12 @@ impl NodeHost {
         .await
     }
 
+    /// Asks a workflow below for the same.
+    async fn pass_on(&self, execution: Id, status: Status) -> Result<(), DomainError> {
+        let changed = self.show(execution, status).await?;
+        domain::workflows::ask(&self.services, &changed).await
+    }
+
     async fn end(&self, execution: Versioned<Execution>, status: Status, result: Value) -> Result<(), HostError> {
         if execution.status.is_completed() {
             return Ok(());
@@ -178,10 +184,8 @@ impl Host for NodeHost {
                 Wish::Cancel if execution.action_is_workflow || execution.status != Status::Running => {
                     executions::cancel(&self.services, *id, &user).await.map(|_| ())
                 }
-                Wish::Pause if execution.action_is_workflow => self.show(*id, Status::Pausing).await.map(|_| ()),
-                Wish::Resume if execution.status == Status::Paused => {
-                    self.show(*id, Status::Resuming).await.map(|_| ())
-                }
+                Wish::Pause if execution.action_is_workflow => self.pass_on(*id, Status::Pausing).await,
+                Wish::Resume if execution.status == Status::Paused => self.pass_on(*id, Status::Resuming).await,
                 _ => Ok(()),
             };
             match done {

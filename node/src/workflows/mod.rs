@@ -1,29 +1,25 @@
-//! Workflows on this node: the engine's loop, the runner that begins workflows, and the way of completions and
+//! Workflows on this node: the engine's loop, the runners that begin them, and the way of completions and
 //! cancellations into their inboxes.
 
 mod chain_runner;
 mod host;
+mod rerun;
 mod runner;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{Event, Received, Topic};
 use domain::{DomainError, Services};
 use model::{Clock, Execution, Id, Status, Timestamp, Versioned};
 use store::StoreError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use workflow::engine::{Engine, EngineError, Options, Wish, message};
-use workflow::{Message, StateError, WorkflowState};
+use workflow::{Head, Message, StateError, WorkflowState};
 
 pub use self::chain_runner::ActionChain;
 use self::host::NodeHost;
 pub use self::runner::Orquesta;
-
-/// Before a lost subscription is made anew.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The engine, and what it is told.
 #[derive(Debug)]
@@ -51,7 +47,7 @@ impl Workflows {
         Arc::new(Self { services: services.clone(), state, engine })
     }
 
-    /// Works on workflows, and passes on what is asked of them, until `cancel`.
+    /// Works on workflows until `cancel`.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let (stop, stopped) = watch::channel(false);
         let ending = async {
@@ -59,50 +55,13 @@ impl Workflows {
             // The receiver lives as long as the loop.
             let _ = stop.send(true);
         };
-        let follow = async {
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = self.follow() => {}
-            }
-        };
-        tokio::join!(ending, follow, self.engine.run(stopped));
+        tokio::join!(ending, self.engine.run(stopped));
     }
 
-    /// Hears what is asked of executions that stand for workflows.
-    async fn follow(&self) {
-        loop {
-            let mut events = self.services.bus.subscribe(&[Topic::Cancel, Topic::Execution]);
-            while let Some(event) = events.next().await {
-                // What was missed is found by recovery, which tells cancellations again.
-                let Received::Event(event) = event else { continue };
-                let (execution, wish, request) = match &*event {
-                    Event::Cancel { execution } => (*execution, Wish::Cancel, format!("cancel {execution}")),
-                    Event::Execution(_, execution) if execution.action_is_workflow => {
-                        let wish = match execution.status {
-                            Status::Pausing => Wish::Pause,
-                            Status::Resuming => Wish::Resume,
-                            _ => continue,
-                        };
-                        (execution.id, wish, format!("{} {}", execution.id, execution.log.len()))
-                    }
-                    _ => continue,
-                };
-                if let Err(error) = self.wish(execution, wish, &request).await {
-                    tracing::warn!(%execution, %error, "a wish didn't reach its workflow");
-                }
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    async fn wish(&self, execution: Id, wish: Wish, request: &str) -> Result<(), EngineError> {
-        let Some(head) = self.state.head_of_execution(execution).await? else { return Ok(()) };
-        if head.execution != execution || head.finished.is_some() {
-            return Ok(());
-        }
-        let now = self.services.now();
-        let request = Id::derive("wish", head.created, &[request]);
-        self.engine.deliver(head.id, &[message::wish(request, wish, now)]).await
+    /// The workflow that an execution stands for now.
+    async fn head(&self, execution: Id) -> Result<Option<Head>, DomainError> {
+        let head = self.state.head_of_execution(execution).await.map_err(|error| domain_error(error.into()))?;
+        Ok(head.filter(|head| head.execution == execution))
     }
 
     async fn deliver(&self, workflow: Id, message: Message) -> Result<(), DomainError> {
@@ -123,6 +82,25 @@ impl domain::workflows::Workflows for Workflows {
         let message =
             message::status(execution.id, execution.attempt, execution.status.into(), result, self.services.now());
         self.deliver(workflow, message).await
+    }
+
+    async fn asked(&self, execution: &Versioned<Execution>) -> Result<(), DomainError> {
+        let wish = match execution.status {
+            Status::Pausing => Wish::Pause,
+            Status::Resuming => Wish::Resume,
+            Status::Canceling => Wish::Cancel,
+            _ => return Ok(()),
+        };
+        let Some(head) = self.head(execution.id).await? else { return Ok(()) };
+        if head.finished.is_some() {
+            return Ok(());
+        }
+        let request = Id::derive("wish", head.created, &[&execution.id.to_string(), &execution.log.len().to_string()]);
+        self.deliver(head.id, message::wish(request, wish, self.services.now())).await
+    }
+
+    async fn has_begun(&self, execution: Id) -> Result<bool, DomainError> {
+        Ok(self.head(execution).await?.is_some())
     }
 }
 

@@ -12,6 +12,7 @@ use workflow::orquesta::language::Language;
 use workflow::orquesta::{Document, inspect};
 
 use super::Workflows;
+use super::rerun::Rerun;
 
 /// Variables that every workflow is given.
 const GIVEN: [&str; 2] = ["st2", "parent"];
@@ -34,6 +35,9 @@ fn refused(errors: &Value) -> Ending {
 #[async_trait]
 impl Runner for Orquesta {
     async fn run(&self, run: &mut Run<'_>) -> Result<Ending, Failure> {
+        if let Some(rerun) = Rerun::of(run.execution) {
+            return self.workflows.rerun(run.execution, rerun).await;
+        }
         let file = run.entry_file(&run.pack_directory().await?)?;
         let text = tokio::fs::read_to_string(&file)
             .await

@@ -5,6 +5,7 @@
 //! | requested, scheduled, delayed | `check_at` is over | the scheduler is rung again |
 //! | running, pausing, resuming | the claim's session is dead | `abandoned`, by compare-and-set on that very claim |
 //! | the same, of a workflow that has begun | the same | its claim is taken away: the workflow engine ends it |
+//! | the same, of a workflow that hasn't | the same | its claim is taken away, and a runner is asked to begin it |
 //! | canceling | the claim's session is dead, or it has no claim | `canceled` |
 //! | canceling | `check_at` is over | its runner is told again |
 //! | completed, something to follow | it should have happened by now | the notifier is rung again |

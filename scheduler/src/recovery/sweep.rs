@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Event, Job, Queue};
-use domain::executions::update;
+use domain::executions::{self, update};
 use domain::{DomainError, Services};
 use model::{Execution, Id, ResultValue, Session, Status, Timestamp, TriggerInstance, Versioned};
 use serde_json::json;
@@ -17,6 +17,8 @@ use super::permits::PermitSweep;
 use super::verdict::{self, Verdict};
 use crate::settings::RecoverySettings;
 
+/// A workflow whose runners are lost so often before it begins is abandoned.
+const MAX_BEGINNINGS: u32 = 5;
 /// While the list of live sessions doesn't change, running executions are looked at this often.
 const RUNNING_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -105,7 +107,10 @@ impl Sweep {
                     Verdict::TellAgain if self.backoff.allows(execution.id, now) => {
                         self.services.bus.announce(Arc::new(Event::Cancel { execution: execution.id }));
                     }
-                    Verdict::TellAgain => {}
+                    Verdict::AskAgain if self.backoff.allows(execution.id, now) => {
+                        executions::ask_workflow(&self.services, &execution).await;
+                    }
+                    Verdict::TellAgain | Verdict::AskAgain => {}
                 }
             }
             if !full {
@@ -118,8 +123,14 @@ impl Sweep {
     /// Ends the attempt that was judged, and no other.
     async fn end(&self, judged: &Execution, status: Status) -> Result<(), DomainError> {
         let (attempt, claim) = (judged.attempt, judged.claim.clone());
-        if self.has_begun(judged).await? {
-            return self.let_go(judged).await;
+        if judged.action_is_workflow
+            && let Some(workflows) = self.services.workflows.get()
+            && (status != Status::Abandoned || judged.attempt < MAX_BEGINNINGS)
+        {
+            let begun = workflows.has_begun(judged.id).await?;
+            if begun || status == Status::Abandoned {
+                return self.leave_to_engine(judged, begun).await;
+            }
         }
         let ended = update(&self.services, judged.id, |execution, now| {
             if execution.status != judged.status || execution.attempt != attempt || execution.claim != claim {
@@ -148,29 +159,26 @@ impl Sweep {
         }
     }
 
-    /// Whether it stands for a workflow, which goes on whatever became of the runner.
-    async fn has_begun(&self, judged: &Execution) -> Result<bool, DomainError> {
-        match self.services.workflows.get() {
-            Some(workflows) if judged.action_is_workflow => workflows.has_begun(judged).await,
-            _ => Ok(false),
-        }
-    }
-
-    /// Does what the lost runner had left to do: nobody holds the execution, and the workflow engine ends it.
-    async fn let_go(&self, judged: &Execution) -> Result<(), DomainError> {
-        let (attempt, claim) = (judged.attempt, judged.claim.clone());
-        let done = update(&self.services, judged.id, |execution, _| {
-            let same = execution.attempt == attempt && execution.claim == claim && !execution.status.is_completed();
-            if same && claim.is_some() {
+    /// The runner of a workflow was lost before it let go of the execution. If the workflow has begun, it goes on
+    /// without a runner; else another one lets it begin.
+    async fn leave_to_engine(&self, judged: &Execution, begun: bool) -> Result<(), DomainError> {
+        let claim = judged.claim.clone();
+        let redrive_after = self.services.settings.redrive_after;
+        let freed = update(&self.services, judged.id, |execution, now| {
+            let is_as_judged = execution.claim == claim && execution.attempt == judged.attempt;
+            if is_as_judged {
                 execution.claim = None;
-                execution.check_at = None;
+                // Until then the job is thought to be under way.
+                execution.check_at = (!begun).then(|| now.plus(redrive_after));
             }
-            Ok(same && claim.is_some())
-        });
-        match done.await {
-            Ok(_) | Err(DomainError::NotFound(_) | DomainError::Superseded(_)) => Ok(()),
-            Err(error) => Err(error),
+            Ok(is_as_judged)
+        })
+        .await?;
+        if !begun && executions::may_begin_again(&freed) {
+            tracing::info!(execution = %freed.id, "the workflow's runner was lost before it began: another one begins it");
+            executions::release(&self.services, freed).await;
         }
+        Ok(())
     }
 
     // --- lost doorbells ----------------------------------------------------------------------------------------
@@ -201,8 +209,13 @@ impl Sweep {
             let full = page.len() as u64 == self.settings.page;
             from = page.last().and_then(|last| last.check_at).unwrap_or(from);
             for execution in page {
-                // Running ones are judged by their claims.
-                if matches!(execution.status, Status::Requested | Status::Scheduled | Status::Delayed) {
+                // Running ones are judged by their claims, unless nobody holds them.
+                if executions::may_begin_again(&execution) {
+                    let job = Job::Execution { id: execution.id, hint: Some(Arc::new(execution)) };
+                    if !self.ring(Queue::Run, job, now).await {
+                        return Ok(());
+                    }
+                } else if matches!(execution.status, Status::Requested | Status::Scheduled | Status::Delayed) {
                     let job = Job::Execution { id: execution.id, hint: Some(Arc::new(execution)) };
                     if !self.ring(Queue::Schedule, job, now).await {
                         return Ok(());

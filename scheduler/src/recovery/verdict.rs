@@ -7,6 +7,9 @@ use model::{Claim, Execution, Session, Status, Timestamp};
 /// A node that isn't among the live ones is given this long, for it may have joined just now.
 const UNKNOWN_NODE: Duration = Duration::from_secs(2);
 
+/// A workflow is asked again after this time.
+const UNHEARD: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Its runner lives, or nothing can be said.
@@ -15,6 +18,8 @@ pub(super) enum Verdict {
     End(Status),
     /// Its runner should have ended it by now.
     TellAgain,
+    /// Its workflow is asked again for what it didn't do yet.
+    AskAgain,
 }
 
 /// `live` is `None` while the group can't say who lives.
@@ -26,10 +31,11 @@ pub(super) fn of(execution: &Execution, live: Option<&[Session]>, now: Timestamp
     };
     let since = execution.log.last().map_or(execution.start_timestamp, |entry| entry.timestamp);
     match &execution.claim {
-        // The workflow engine ends it, once its executions have ended.
-        None if execution.action_is_workflow && execution.status == Status::Canceling && is_over(execution, now) => {
-            Verdict::TellAgain
+        // The workflow engine ends it, once its executions have ended. Asked twice, it hears it once.
+        None if execution.action_is_workflow && execution.status != Status::Running && now.since(since) >= UNHEARD => {
+            Verdict::AskAgain
         }
+        None if execution.action_is_workflow => Verdict::Leave,
         None if execution.status == Status::Canceling && is_over(execution, now) => Verdict::End(end),
         None => Verdict::Leave,
         Some(claim) if live.is_some_and(|live| is_dead(claim, live, now.since(since))) => Verdict::End(end),

@@ -1,7 +1,7 @@
 //! Requesting, cancelling, pausing and re-running.
 
 use auth::Target;
-use domain::executions::{self, Cancellation, Request};
+use domain::executions::{self, Cancellation, Request, Rerun};
 use model::python::repr;
 use model::{Execution, Object, ResultValue, Status, Timestamp};
 use serde_json::{Value, json};
@@ -141,10 +141,12 @@ pub async fn rerun(ctx: Ctx) -> Result<Reply, ApiError> {
         if original.runner_type != "orquesta" {
             return Err(ApiError::bad_request("Task option is only supported for Orquesta workflows."));
         }
-        return Err(ApiError::bad_request("Tasks of a workflow can't be re-run yet: re-run the whole workflow."));
     }
     let user = user_of(&ctx, &mut body)?;
-    let again = executions::rerun(ctx.services(), &original, parameters, &user, delay(&body)?).await?;
+    let again = {
+        let options = Rerun { parameters, tasks, reset, delay: delay(&body)? };
+        executions::rerun(ctx.services(), &original, options, &user).await?
+    };
     tracing::debug!(execution = %again.id, original = %original.id, "re-run");
     Reply::created(&show(&ctx, &again, true).await?)
 }
@@ -195,6 +197,7 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         change(execution, status, result.clone(), &user, now)
     })
     .await?;
+    executions::ask_workflow(ctx.services(), &changed).await;
     tracing::info!(execution = %changed.id, status = %changed.status, "status changed by request");
     Reply::json(&show(&ctx, &changed, false).await?)
 }
