@@ -35,6 +35,9 @@ pub struct Ctx {
     pub identity: Identity,
     pub peer: Option<SocketAddr>,
     pub asked: Asked,
+    /// Of what the request makes, if its client named it: one that is there under this id was made by the same
+    /// request.
+    pub derived_id: Option<Id>,
 }
 
 /// Whether a handler asked for what its row says it has to ask for.

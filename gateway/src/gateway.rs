@@ -17,6 +17,7 @@ use crate::auth::throttle::Throttle;
 use crate::auth::{AuthOptions, Identity, guard};
 use crate::context::{Asked, Ctx};
 use crate::http::cors::Cors;
+use crate::http::idempotency::{self, Begun};
 use crate::http::route::{Handler, Need, Params, Service, Table, segments};
 use crate::http::{ApiError, Query, Reply, body, gzip, version};
 use crate::options::{Cluster, GatewayOptions, Limits, Readiness};
@@ -147,16 +148,41 @@ impl Shared {
         } else {
             body::read(body, limits.max_body_size, limits.body_timeout).await?
         };
+        let held = match idempotency::key(&parts.headers, &method)? {
+            Some(key) if need != Need::Open => {
+                match idempotency::begin(&self.services, &identity.user, key, &parts, &body, log.pattern).await? {
+                    Begun::Do(held) => Some(held),
+                    Begun::Answered(reply) => return Ok(reply),
+                }
+            }
+            _ => None,
+        };
         let gateway = self.clone();
         let headers = parts.headers;
         let known = headers.get(IF_NONE_MATCH).filter(|_| method == Method::GET).cloned();
         let asked = Asked::default();
-        let ctx =
-            Ctx { gateway, request_id, method, params, query, headers, body, identity, peer, asked: asked.clone() };
-        let reply = handler(ctx).await?;
+        let ctx = Ctx {
+            gateway,
+            request_id,
+            method,
+            params,
+            query,
+            headers,
+            body,
+            identity,
+            peer,
+            asked: asked.clone(),
+            derived_id: held.as_ref().map(|held| held.id()),
+        };
+        let outcome = handler(ctx).await;
+        let reply = match held {
+            Some(held) => held.finish(&self.services, outcome).await,
+            None => outcome,
+        }?;
         drop(place);
         let reply = if known.is_some_and(|known| is_known(&reply, &known)) { reply.not_modified() } else { reply };
         if let Need::Checked(permission) = need
+            && reply.status.is_success()
             && !asked.was()
         {
             return Err(ApiError::internal(format!("the handler did not ask for {permission}")));

@@ -14,6 +14,7 @@ pub mod action;
 pub mod duty;
 pub mod execution;
 pub mod id;
+pub mod idempotency;
 pub mod keyvalue;
 pub mod pack;
 pub mod permit;
@@ -71,6 +72,7 @@ pub const COLLECTIONS: &[&Collection] = &[
     <Execution as Resource>::COLLECTION,
     <OutputChunk as Resource>::COLLECTION,
     <Permit as Resource>::COLLECTION,
+    <idempotency::NamedRequest as Resource>::COLLECTION,
     <Snapshot as Resource>::COLLECTION,
     <timer::TimerCursor as Resource>::COLLECTION,
 ];

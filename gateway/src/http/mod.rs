@@ -4,6 +4,7 @@ pub mod body;
 pub mod cors;
 pub mod error;
 pub mod gzip;
+pub mod idempotency;
 pub mod list;
 pub mod query;
 pub mod reply;

@@ -10,6 +10,7 @@ mod coverage;
 mod executions;
 mod files;
 mod golden;
+mod idempotency;
 mod rbac;
 mod recordings;
 mod stream;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::idempotency::NamedRequest;
 use model::{
     Execution, Id, KeyValue, OutputChunk, Resource, ResultValue, RuleEnforcement, Status, Timestamp, Token,
     TriggerInstance,
@@ -66,6 +67,12 @@ impl Collector {
 
     pub(super) async fn tokens(&self, before: Timestamp) -> Result<u64, Cut> {
         self.delete_found::<Token>(&Query::filter(Cond::Lt("expiry", before.into()))).await
+    }
+
+    /// Requests that clients named, past their time.
+    pub(super) async fn named_requests(&self) -> Result<u64, Cut> {
+        let now = self.services.now();
+        self.delete_found::<NamedRequest>(&Query::filter(Cond::Lt("expires_at", now.into()))).await
     }
 
     /// Datastore keys past their time; one that is set anew meanwhile stays.

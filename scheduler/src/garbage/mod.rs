@@ -77,6 +77,9 @@ impl Collector {
             if self.report("keys", self.expired_keys().await) {
                 return;
             }
+            if self.report("named_requests", self.named_requests().await) {
+                return;
+            }
             if Instant::now() >= collect_at {
                 if self.collect(&mut snapshots).await {
                     return;

@@ -103,6 +103,7 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         delay: delay(&body)?,
         notify: body.take_object("notify").filter(|notify| !notify.is_empty()).map(Value::Object),
         callback: body.take_object("callback"),
+        id: ctx.derived_id,
         ..Request::default()
     };
     let execution = executions::request(ctx.services(), request).await?;
