@@ -88,7 +88,7 @@ impl domain::workflows::Workflows for Begun {
     }
 
     async fn has_begun(&self, execution: model::Id) -> Result<bool, domain::DomainError> {
-        Ok(execution.id == self.0)
+        Ok(execution == self.0)
     }
 }
 
