@@ -20,6 +20,7 @@ use crate::http::cors::Cors;
 use crate::http::idempotency::{self, Begun};
 use crate::http::route::{Handler, Need, Params, Service, Table, segments};
 use crate::http::{ApiError, Query, Reply, body, gzip, version};
+use crate::openapi;
 use crate::options::{Cluster, GatewayOptions, Limits, Readiness};
 use crate::stream::hub::Hub;
 use crate::webhooks::Hooks;
@@ -209,6 +210,12 @@ impl Shared {
         {
             log.pattern = "/healthz";
             return reply.map(Admitted::Answered);
+        }
+        let is_page =
+            matches!(path.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), ["docs"] | ["api", "docs"]);
+        if method == Method::GET && is_page && matches!(mount, Mount::Api | Mount::Combined) {
+            log.pattern = "/docs";
+            return Ok(Admitted::Answered(openapi::page()));
         }
         if let Some(missing) = self.readiness.refusal() {
             return Err(ApiError::unavailable(format!("The node can't serve now, try again: {missing} is away.")));

@@ -14,6 +14,7 @@ pub mod context;
 pub mod gateway;
 pub mod health;
 pub mod http;
+pub mod openapi;
 pub mod options;
 pub mod server;
 pub mod starting;

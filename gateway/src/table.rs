@@ -6,6 +6,7 @@ use crate::api::{
 };
 use crate::auth::tokens;
 use crate::http::route::Route;
+use crate::openapi;
 use crate::routes;
 use crate::stream::{events, output};
 
@@ -23,6 +24,7 @@ pub fn routes() -> Vec<Route> {
 
         Api GET "/" [Login] root::version;
         Api GET "/user" [Login] root::user;
+        Api GET "/openapi.json" [Open] openapi::get;
     };
     all.extend(content());
     all.extend(events_and_rules());
@@ -180,7 +182,7 @@ mod tests {
     use crate::http::route::Need;
 
     /// What everybody gets who isn't even logged in.
-    const OPEN: [&str; 4] = ["POST /tokens", "GET /sso", "GET /sso/request", "POST /sso/callback"];
+    const OPEN: [&str; 5] = ["POST /tokens", "GET /sso", "GET /sso/request", "POST /sso/callback", "GET /openapi.json"];
 
     /// What everybody gets who is logged in: what has no permission (spec/auth-rbac.md §9), and one's own.
     const LOGIN: [&str; 15] = [

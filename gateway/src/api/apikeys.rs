@@ -14,7 +14,7 @@ use crate::http::list::{Attributes, ListSpec};
 use crate::http::shape::{Kind, Shape, Take, may};
 use crate::http::{ApiError, Reply};
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: Some(50),
     filters: &[],
     sortable: &[],
@@ -23,7 +23,7 @@ const SPEC: ListSpec = ListSpec {
     offset: true,
 };
 
-const BODY: Shape = Shape {
+pub(crate) const BODY: Shape = Shape {
     fields: &[
         may("user", Kind::Text),
         may("metadata", Kind::Object),

@@ -12,7 +12,7 @@ use crate::http::list::Page;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply, version};
 
-const SET: Shape = Shape {
+pub(crate) const SET: Shape = Shape {
     fields: &[
         must("name", Kind::Text),
         must("value", Kind::Text),

@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::http::list::{self, Attributes, Filter, ListSpec, Page, count_headers};
 use crate::http::{ApiError, Reply};
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: Some(100),
     filters: &[("name", Filter::Text("name")), ("pack", Filter::Text("pack"))],
     sortable: &[],

@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::http::list::{self, Attributes, Filter, ListSpec, Projection};
 use crate::http::{ApiError, Reply};
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: Some(50),
     filters: &[
         ("execution", Filter::Text("execution")),

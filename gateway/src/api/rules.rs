@@ -12,7 +12,7 @@ use crate::http::list::{Attributes, Filter, List, ListSpec, Projection};
 use crate::http::{ApiError, Reply};
 use crate::webhooks::WEBHOOK_TYPE;
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: None,
     filters: &[
         ("name", Filter::Text("name")),

@@ -9,7 +9,7 @@ use crate::http::list::{self, Attributes, Filter, ListSpec};
 use crate::http::shape::{Kind, Shape, Take, may};
 use crate::http::{ApiError, Reply};
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: Some(100),
     filters: &[("name", Filter::Texts("name"))],
     sortable: &[("name", "name")],
@@ -54,7 +54,7 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::json(&runner.to_api())?.version(runner.rev))
 }
 
-const BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };
+pub(crate) const BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };
 
 /// `PUT /runnertypes/{name}`: only `enabled` is taken.
 pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {

@@ -11,7 +11,7 @@ use crate::http::list::{self, Attributes, Filter, ListSpec};
 use crate::http::shape::{Kind, Shape, Take, may};
 use crate::http::{ApiError, Reply};
 
-const SENSORS: ListSpec = ListSpec {
+pub(crate) const SENSORS: ListSpec = ListSpec {
     default_limit: None,
     filters: &[("name", Filter::Text("name")), ("pack", Filter::Text("pack")), ("enabled", Filter::Boolean("enabled"))],
     sortable: &[],
@@ -47,7 +47,7 @@ pub async fn sensor(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::json(&sensor.to_api())?.version(sensor.rev))
 }
 
-const SENSOR_BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };
+pub(crate) const SENSOR_BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };
 
 /// `PUT /sensortypes/{ref}`: only `enabled` is taken; without it the sensor is disabled.
 pub async fn update_sensor(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -89,7 +89,7 @@ pub async fn timer(ctx: Ctx) -> Result<Reply, ApiError> {
     Reply::json(&trigger.to_api())
 }
 
-const CONFIGS: ListSpec = ListSpec {
+pub(crate) const CONFIGS: ListSpec = ListSpec {
     default_limit: Some(100),
     filters: &[],
     sortable: &[("pack", "pack")],
@@ -131,7 +131,7 @@ pub async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
     }
 }
 
-const SCHEMAS: ListSpec = ListSpec {
+pub(crate) const SCHEMAS: ListSpec = ListSpec {
     default_limit: Some(100),
     filters: &[],
     sortable: &[("pack", "pack")],

@@ -9,7 +9,7 @@ use crate::context::Ctx;
 use crate::http::list::{Attributes, Filter, ListSpec};
 use crate::http::{ApiError, Reply};
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: Some(100),
     filters: &[
         ("trigger", Filter::Text("trigger")),

@@ -13,7 +13,7 @@ use crate::http::list::{self, Attributes, Filter, ListSpec};
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
-const TYPES: ListSpec = ListSpec {
+pub(crate) const TYPES: ListSpec = ListSpec {
     default_limit: Some(100),
     filters: &[("pack", Filter::Text("pack")), ("name", Filter::Texts("name"))],
     sortable: &[("pack", "pack"), ("name", "name")],
@@ -139,7 +139,7 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::json(&trigger.to_api())?.version(trigger.rev))
 }
 
-const BODY: Shape = Shape {
+pub(crate) const BODY: Shape = Shape {
     fields: &[
         must("type", Kind::Text),
         may("name", Kind::Text),

@@ -17,7 +17,7 @@ use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may};
 use crate::http::{ApiError, Reply};
 
-const TOKEN_REQUEST: Shape = Shape {
+pub(crate) const TOKEN_REQUEST: Shape = Shape {
     fields: &[
         may("ttl", Kind::Integer),
         may("user", Kind::Text),
@@ -183,7 +183,7 @@ pub async fn ensure_user(ctx: &Ctx, name: &str) -> Result<User, ApiError> {
     }
 }
 
-const VALIDATE: Shape = Shape { fields: &[may("token", Kind::Text)], closed: false };
+pub(crate) const VALIDATE: Shape = Shape { fields: &[may("token", Kind::Text)], closed: false };
 
 /// `POST /tokens/validate`.
 pub async fn validate(ctx: Ctx) -> Result<Reply, ApiError> {

@@ -86,6 +86,24 @@ async fn no_more_than_can_be_worked_on_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_api_describes_itself() {
+    let server = Server::start().await;
+    let bare = async |url: String| answer(server.client.get(url).send().await.unwrap()).await;
+    let described = bare(format!("{}/api/v1/openapi.json", server.combined)).await;
+    assert_eq!((described.status, described.header("content-type")), (200, Some("application/json")));
+    assert_eq!(described.text, bare(format!("{}/v1/openapi.json", server.api)).await.text);
+    let described = described.json();
+    assert_eq!(described["openapi"], "3.1.0");
+    let limit = &described["paths"]["/api/v1/executions"]["get"]["parameters"][0];
+    assert!(limit["name"].is_string(), "{limit}");
+    for url in [format!("{}/docs", server.combined), format!("{}/docs", server.api)] {
+        let page = bare(url).await;
+        assert!(page.status == 200 && page.text.contains("/v1/openapi.json"));
+        assert!(!page.text.contains("http://") && !page.text.contains("https://"), "it needs nothing from elsewhere");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn http_2_without_upgrade() {
     let server = Server::start().await;
     let client = Client::builder().http2_prior_knowledge().build().unwrap();

@@ -15,7 +15,8 @@ use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
-const DATA_FILE: Shape = Shape { fields: &[must("file_path", Kind::Text), must("content", Kind::Text)], closed: true };
+pub(crate) const DATA_FILE: Shape =
+    Shape { fields: &[must("file_path", Kind::Text), must("content", Kind::Text)], closed: true };
 
 /// A file to write beside the action.
 struct DataFile {
@@ -133,7 +134,7 @@ pub async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::json(&action.to_api())?.version(action.rev))
 }
 
-const DELETE: Shape = Shape { fields: &[may("remove_files", Kind::Boolean)], closed: false };
+pub(crate) const DELETE: Shape = Shape { fields: &[may("remove_files", Kind::Boolean)], closed: false };
 
 /// `DELETE /actions/{ref}`, with its files if asked.
 pub async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {

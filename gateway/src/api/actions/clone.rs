@@ -15,7 +15,7 @@ use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
-const BODY: Shape = Shape {
+pub(crate) const BODY: Shape = Shape {
     fields: &[must("dest_pack", Kind::Text), must("dest_action", Kind::Text), may("overwrite", Kind::Boolean)],
     closed: false,
 };

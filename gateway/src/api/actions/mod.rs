@@ -32,7 +32,7 @@ const ATTRIBUTES: Attributes = Attributes::with_ref(
     &["parameters", "notify"],
 );
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: None,
     filters: &[("name", Filter::Text("name")), ("pack", Filter::Text("pack"))],
     sortable: &[],

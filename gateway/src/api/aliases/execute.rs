@@ -13,7 +13,7 @@ use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
-const COMMAND: Shape = Shape { fields: &[must("command", Kind::Text)], closed: false };
+pub(crate) const COMMAND: Shape = Shape { fields: &[must("command", Kind::Text)], closed: false };
 
 /// Aliases that are looked through at most.
 const MAX_ALIASES: u64 = 10_000;
@@ -118,7 +118,7 @@ impl Chat {
     }
 }
 
-const EXECUTE: Shape = Shape {
+pub(crate) const EXECUTE: Shape = Shape {
     fields: &[
         must("name", Kind::Text),
         must("format", Kind::Text),
@@ -157,7 +157,7 @@ pub async fn execute(ctx: Ctx) -> Result<Reply, ApiError> {
     Reply::created(&run(&ctx, &alias, parameters, &chat).await?)
 }
 
-const MATCH_AND_EXECUTE: Shape = Shape {
+pub(crate) const MATCH_AND_EXECUTE: Shape = Shape {
     fields: &[
         must("command", Kind::Text),
         must("source_channel", Kind::Text),

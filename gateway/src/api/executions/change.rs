@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
-const REQUEST: Shape = Shape {
+pub(crate) const REQUEST: Shape = Shape {
     fields: &[
         must("action", Kind::Text),
         may("parameters", Kind::Object),
@@ -111,7 +111,7 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     Reply::created(&show(&ctx, &execution, true).await?)
 }
 
-const RERUN: Shape = Shape {
+pub(crate) const RERUN: Shape = Shape {
     fields: &[
         may("parameters", Kind::Object),
         may("tasks", Kind::Texts),
@@ -166,7 +166,8 @@ pub async fn cancel(ctx: Ctx) -> Result<Reply, ApiError> {
     }
 }
 
-const CHANGE: Shape = Shape { fields: &[may("status", Kind::Text), may("result", Kind::Object)], closed: false };
+pub(crate) const CHANGE: Shape =
+    Shape { fields: &[may("status", Kind::Text), may("result", Kind::Object)], closed: false };
 
 /// Runners that can pause.
 const WORKFLOW_RUNNERS: [&str; 2] = ["orquesta", "action-chain"];

@@ -42,7 +42,7 @@ const ATTRIBUTES: Attributes = Attributes {
     cut: &["action", "runner", "liveaction", "rule", "trigger", "trigger_type", "trigger_instance"],
 };
 
-const SPEC: ListSpec = ListSpec {
+pub(crate) const SPEC: ListSpec = ListSpec {
     default_limit: Some(100),
     filters: &[
         ("action", Filter::Text("action")),

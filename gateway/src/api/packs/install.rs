@@ -9,12 +9,12 @@ use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may, must};
 use crate::http::{ApiError, Reply};
 
-const INSTALL: Shape = Shape {
+pub(crate) const INSTALL: Shape = Shape {
     fields: &[must("packs", Kind::Texts), may("force", Kind::Boolean), may("skip_dependencies", Kind::Boolean)],
     closed: false,
 };
 
-const UNINSTALL: Shape = Shape { fields: &[must("packs", Kind::Texts)], closed: false };
+pub(crate) const UNINSTALL: Shape = Shape { fields: &[must("packs", Kind::Texts)], closed: false };
 
 async fn run(ctx: &Ctx, action: &str, parameters: Object) -> Result<Reply, ApiError> {
     let context = Object::from_iter([("user".to_owned(), Value::from(ctx.identity.user.as_str()))]);

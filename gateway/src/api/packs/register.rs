@@ -8,7 +8,7 @@ use crate::http::shape::{Kind as Type, Shape, Take, may};
 use crate::http::{ApiError, Reply};
 use model::python::repr;
 
-const BODY: Shape = Shape {
+pub(crate) const BODY: Shape = Shape {
     fields: &[may("types", Type::Texts), may("packs", Type::Texts), may("fail_on_failure", Type::Boolean)],
     closed: false,
 };
