@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::http::Client;
 use crate::output::{Format, Style, Zone};
 use crate::resources::find;
-use crate::{auth, executions, keys, misc, packs, session, tail, trace, verbs};
+use crate::{aliases, auth, executions, keys, misc, packs, session, tail, trace, verbs};
 
 /// Carries a command line out; returns the exit code.
 pub async fn main(words: &[String]) -> u8 {
@@ -87,10 +87,12 @@ fn help_group(global: &crate::args::Command, rest: &[String]) -> Error {
     let asked = rest.iter().any(|word| word == "-h" || word == "--help");
     let mut path: Vec<String> = Vec::new();
     for word in rest.iter().take_while(|word| !word.starts_with('-')) {
-        let known = commands::words(&path);
-        if !known.contains(&word.as_str()) {
-            let known: Vec<String> = known.iter().map(|name| format!("'{name}'")).collect();
-            return wrong(global, &format!("argument: invalid choice: '{word}' (choose from {})", known.join(", ")));
+        let words = commands::words(&path);
+        if !words.contains(&word.as_str()) {
+            let known: Vec<String> = words.iter().map(|name| format!("'{name}'")).collect();
+            let here = if path.is_empty() { "parser".to_owned() } else { format!("{{{}}}", words.join(",")) };
+            let known = known.join(", ");
+            return wrong(global, &format!("argument {here}: invalid choice: '{word}' (choose from {known})"));
         }
         path.push(word.clone());
     }
@@ -158,8 +160,10 @@ async fn perform(context: &Context, task: Task) -> Result<()> {
         Task::Login => session::login(context).await,
         Task::WhoAmI => session::whoami(context).await,
         Task::ActionClone => misc::clone_action(context).await,
-        Task::AliasMatch => misc::alias_match(context).await,
-        Task::AliasExecute => misc::alias_execute(context).await,
+        Task::AliasMatch => aliases::matching(context).await,
+        Task::AliasExecute => aliases::execute(context).await,
+        Task::AliasTest => aliases::test(context).await,
+        Task::PackConfig => packs::configure(context).await,
         Task::ApiKeyCreate => misc::create_api_key(context).await,
         Task::ApiKeyLoad => misc::load_api_keys(context).await,
         Task::InquiryRespond => misc::respond(context).await,

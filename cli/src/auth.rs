@@ -118,12 +118,17 @@ pub fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
     std::fs::rename(&temporary, path).map_err(failed)
 }
 
-/// Asks for a password without showing it.
+/// Asks for a password.
 pub fn ask_password() -> Result<String> {
+    read_hidden("Password: ")
+}
+
+/// Reads a line from the terminal without showing it.
+pub fn read_hidden(prompt: &str) -> Result<String> {
     use nix::sys::termios;
     let stdin = std::io::stdin();
     let failed = |error: std::io::Error| Error::failed(format!("cannot read the password: {error}"));
-    eprint!("Password: ");
+    eprint!("{prompt}");
     let old = termios::tcgetattr(&stdin).ok();
     if let Some(old) = &old {
         let mut hidden = old.clone();

@@ -21,6 +21,7 @@ pub enum Task {
     ActionClone,
     AliasMatch,
     AliasExecute,
+    AliasTest,
     ApiKeyCreate,
     ApiKeyLoad,
     InquiryRespond,
@@ -34,6 +35,7 @@ pub enum Task {
     PackInstall,
     PackRemove,
     PackRegister,
+    PackConfig,
     ReEmit,
     TriggerSpecs,
     TraceGet,
@@ -74,13 +76,14 @@ const DISPLAY: &[Arg] = &[
     DETAIL,
     Arg::one(&["-k", "--key"], "Print only this key of the result; dots lead deeper."),
 ];
-const START: &[Arg] = &[
+/// How an execution is started. StackStorm's client takes these wherever it shows executions, and so do we.
+const START_LATER: &[Arg] = &[
     Arg::one(&["--delay"], "Milliseconds to wait before it is scheduled."),
     Arg::flag(&["--tail"], "Follow the output."),
     Arg::flag(&["--auto-dict"], "Turn items with colons of array parameters into objects."),
-    Arg::flag(&["-a", "--async"], "Don't wait for the end."),
-    Arg::flag(&["-e", "--inherit-env"], "Pass our environment as the env parameter."),
 ];
+const NO_WAIT: Arg = Arg::flag(&["-a", "--async"], "Don't wait for the end.");
+const START: &[Arg] = &[NO_WAIT, Arg::flag(&["-e", "--inherit-env"], "Pass our environment as the env parameter.")];
 const RUN: &[Arg] = &[
     Arg::one(&["--trace-tag", "--trace_tag"], "A tag to find the trace by."),
     Arg::one(&["--trace-id"], "An existing trace to add it to."),
@@ -208,7 +211,8 @@ pub fn group_help(path: &[String], columns: usize) -> String {
         let about = abouts.iter().find(|(name, _)| name == word).map_or("", |(_, found)| &found.command.about);
         entry(word, about, columns)
     });
-    usage + &lines.collect::<String>()
+    let help = entry(&HELP.names.join(", "), HELP.help, columns);
+    usage + &lines.collect::<String>() + "\noptions:\n" + &help
 }
 
 fn make(path: &str, about: &str, task: Task, common: bool, args: &[&[Arg]]) -> Found {
@@ -226,7 +230,7 @@ fn single(name: &str) -> Option<Found> {
     let password = Arg::one(&["-p", "--password"], "Password; asked for if missing.");
     let ttl = Arg::one(&["-l", "--ttl"], "Seconds the token lives.");
     Some(match name {
-        "run" => make("run", about(name), Task::Run, true, &[DISPLAY, START, RUN]),
+        "run" => make("run", about(name), Task::Run, true, &[DISPLAY, START_LATER, START, RUN]),
         "auth" => {
             let only = Arg::flag(&["-t", "--only-token"], "Print nothing but the token.");
             make("auth", about(name), Task::Auth, false, &[&[JSON, YAML, password, ttl, only, user]])
@@ -266,6 +270,8 @@ fn children(group: &str) -> Vec<(&'static str, Found)> {
             add("match", "Find the alias for a message.", Task::AliasMatch, &[&[LIST_ATTR, WIDTH, text]]);
             let user = Arg::one(&["-u", "--user"], "Run it as this user.");
             add("execute", "Run the alias for a message.", Task::AliasExecute, &[&[user, text]]);
+            let about = "Run the alias for a message and show the answer as a chat would.";
+            add("test", about, Task::AliasTest, &[DISPLAY, START_LATER, &[NO_WAIT, user, text]]);
         }
         "apikey" => {
             let user = Arg::one(&["-u", "--user"], "The user it stands for.");
@@ -301,7 +307,7 @@ fn children(group: &str) -> Vec<(&'static str, Found)> {
 type Add<'a> = dyn FnMut(&'static str, &str, Task, &[&[Arg]]) + 'a;
 
 fn action_commands(add: &mut Add) {
-    add("execute", "Run an action.", Task::Run, &[DISPLAY, START, RUN]);
+    add("execute", "Run an action.", Task::Run, &[DISPLAY, START_LATER, START, RUN]);
     let force = Arg::flag(&["-f", "--force"], "Overwrite without asking.");
     let source = Arg::one(&["source-ref-or-id"], "The action to copy.");
     let pack = Arg::one(&["dest-pack-name"], "The pack to copy to.");
@@ -313,15 +319,15 @@ fn execution_commands(add: &mut Add) {
     let exclude = Arg::flag(&["-x", "--exclude-result"], "Don't fetch the result.");
     let ids = Arg::some(&["id"], "Ids; last for the newest one.");
     let many = Arg::some(&["ids"], "Ids.");
-    add("get", "Show executions.", Task::ExecutionGet, &[&[exclude], DISPLAY, &[ids]]);
+    add("get", "Show executions.", Task::ExecutionGet, &[&[exclude], DISPLAY, START_LATER, &[ids]]);
     let tasks = Arg::any(&["--tasks"], "Tasks of the workflow to run again.");
     let keep = Arg::any(&["--no-reset"], "Tasks with items of which only failed items run again.");
     let id = Arg::optional(&["id"], "Id.");
     let parameters = Arg::any(&["parameters"], "Parameters to change.");
-    add("re-run", "Run it again.", Task::ReRun, &[&[tasks, keep], DISPLAY, START, &[id, parameters]]);
+    add("re-run", "Run it again.", Task::ReRun, &[&[tasks, keep], DISPLAY, START_LATER, START, &[id, parameters]]);
     add("cancel", "Cancel executions.", Task::Cancel, &[&[many]]);
-    add("pause", "Pause executions.", Task::Pause, &[DISPLAY, &[many]]);
-    add("resume", "Resume executions.", Task::Resume, &[DISPLAY, &[many]]);
+    add("pause", "Pause executions.", Task::Pause, &[DISPLAY, START_LATER, &[many]]);
+    add("resume", "Resume executions.", Task::Resume, &[DISPLAY, START_LATER, &[many]]);
     let kind = Arg::one(&["--type"], "Only stdout or stderr.");
     let metadata = Arg::flag(&["--include-metadata"], "Show when and where each piece was written.");
     add("tail", "Follow the output.", Task::Tail, &[&[kind, metadata, Arg::optional(&["id"], "Id, or last.")]]);
@@ -354,6 +360,8 @@ fn pack_commands(add: &mut Add) {
     let display = &[WIDTH, LONG_ATTR, DETAIL];
     add("install", "Install packs.", Task::PackInstall, &[display, &[force, alone, PACKS]]);
     add("remove", "Remove packs.", Task::PackRemove, &[display, &[Arg::some(&["pack"], "Names of packs.")]]);
+    let about = "Answer a pack's questions about its configuration.";
+    add("config", about, Task::PackConfig, &[&[Arg::one(&["name"], "Name of the pack.")]]);
     let types = Arg::some(&["--types"], "Kinds of content.");
     add("register", "Read the content of packs.", Task::PackRegister, &[&[types, Arg::any(&["pack"], "Names.")]]);
 }
@@ -389,6 +397,7 @@ fn table_command(resource: &'static Resource, verb: Verb) -> (&'static str, Foun
         Verb::Delete => ("delete", "Delete", vec![Arg::one(ids, "Which.")]),
         Verb::Enable => ("enable", "Enable", vec![Arg::one(ids, "Which.")]),
         Verb::Disable => ("disable", "Disable", vec![Arg::one(ids, "Which.")]),
+        Verb::Clone => ("clone", "Copy", Vec::new()),
     };
     let noun = resource.nouns[usize::from(matches!(verb, Verb::List | Verb::Get))];
     let path = format!("{} {name}", resource.name);

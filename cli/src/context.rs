@@ -79,26 +79,38 @@ impl Context {
 
     /// Prints a list; returns the table, if it was one.
     pub fn show_list(&self, documents: &[Value], columns: &[String]) -> Result<Option<String>> {
-        self.print_list(documents, columns, false)
+        self.print_list(documents, columns, false, true)
+    }
+
+    /// As [`Context::show_list`], but an empty list is an empty table.
+    pub fn show_grid(&self, documents: &[Value], columns: &[String]) -> Result<Option<String>> {
+        self.print_list(documents, columns, false, false)
     }
 
     /// Prints a list whose columns nobody chose: each may be as wide as the next.
     pub fn show_unnamed_list(&self, documents: &[Value], columns: &[String]) -> Result<Option<String>> {
-        self.print_list(documents, columns, true)
+        self.print_list(documents, columns, true, true)
     }
 
-    fn print_list(&self, documents: &[Value], columns: &[String], unnamed: bool) -> Result<Option<String>> {
+    fn print_list(
+        &self,
+        documents: &[Value],
+        columns: &[String],
+        unnamed: bool,
+        says_nothing: bool,
+    ) -> Result<Option<String>> {
         let picked = || Value::Array(documents.iter().map(|document| value::pick(document, columns)).collect());
         match self.style.format {
             Format::Json => say(&python::json(&picked(), true)),
             Format::Yaml => say(&yaml::dump(&picked(), yaml::DOCUMENT)),
-            Format::Human if documents.is_empty() => say("No matching items found"),
+            Format::Human if documents.is_empty() && says_nothing => say("No matching items found"),
             Format::Human => {
                 let cells =
                     |document| columns.iter().map(|name| value::list_cell(document, name, self.style.zone)).collect();
                 let rows: Vec<Vec<String>> = documents.iter().map(cells).collect();
-                let limits = match self.matches.all("attr") {
-                    [all] if all == "all" => Vec::new(),
+                let everything = self.matches.all("attr") == ["all"] || self.matches.has("detail");
+                let limits = match everything && !self.matches.has("width") {
+                    true => Vec::new(),
                     _ if unnamed => vec![Some(table::UNNAMED_WIDTH); columns.len()],
                     _ => table::limits(columns, &rows, &self.widths()?, self.style.columns),
                 };

@@ -129,12 +129,9 @@ pub async fn re_run(context: &Context) -> Result<()> {
 async fn follow(context: &Context, started: Value) -> Result<()> {
     let id = started.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     if context.matches.has("async") {
-        if context.style.format == Format::Human {
-            say(&format!("To get the results, execute:\n st2 execution get {id}\n"));
-            say(&format!("To view output in real-time, execute:\n st2 execution tail {id}"));
-        } else {
-            show(context, &started, execution::RUN, "").await?;
-        }
+        // whatever the format: StackStorm's client does so, and scripts look for the id in this text
+        say(&format!("To get the results, execute:\n st2 execution get {id}\n"));
+        say(&format!("To view output in real-time, execute:\n st2 execution tail {id}"));
         return Ok(());
     }
     let done = if context.matches.has("tail") {
@@ -167,7 +164,7 @@ fn passes(status: &str) -> bool {
 }
 
 /// Waits until an execution rests. Its events tell at once when that is; should there be no stream, it is polled.
-async fn await_end(context: &Context, started: Value, id: &str) -> Result<Value> {
+pub async fn await_end(context: &Context, started: Value, id: &str) -> Result<Value> {
     let dots = context.style.format == Format::Human;
     if dots {
         put(".");
@@ -253,14 +250,14 @@ pub async fn show(context: &Context, document: &Value, defaults: &[&str], elapse
     let matches = &context.matches;
     let style = &context.style;
     if let Some(key) = matches.one("key") {
-        let found = execution::result_key(document, key);
+        let whole = value::pick(document, &[format!("result.{key}")]);
         say(&match style.format {
-            Format::Human => match &found {
+            Format::Human => match &execution::result_key(document, key) {
                 Value::String(text) => text.clone(),
                 other => python::repr(other).replace("\\n", "\n").replace("\\r", "\r"),
             },
-            Format::Json => python::json(&found, true),
-            Format::Yaml => yaml::dump(&found, yaml::DOCUMENT),
+            Format::Json => python::json(&whole, true),
+            Format::Yaml => yaml::dump(&whole, yaml::DOCUMENT),
         });
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! one function per command that asks `http` and prints with `output`. Adding a resource is adding an entry to
 //! [`resources::RESOURCES`].
 
+mod aliases;
 mod app;
 mod args;
 mod auth;
@@ -12,6 +13,7 @@ mod config;
 mod context;
 mod error;
 mod executions;
+mod form;
 mod http;
 mod ini;
 mod keys;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::context::{Context, load_file, put, say};
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::http::{Query, segment};
 use crate::output::{Format, value, yaml};
 use crate::resources::find;
@@ -44,39 +45,12 @@ pub async fn clone_action(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// `action-alias match`.
-pub async fn alias_match(context: &Context) -> Result<()> {
-    let found = context.client.post("/actionalias/match", &json!({"command": context.argument("command")?})).await?;
-    let found: Vec<Value> =
-        found.list().into_iter().map(|item| item.get("actionalias").cloned().unwrap_or(item)).collect();
-    let columns = context.attributes().unwrap_or_else(|| ["name", "description"].map(str::to_owned).to_vec());
-    context.show_list(&found, &columns)?;
-    Ok(())
-}
-
-/// `action-alias execute`.
-pub async fn alias_execute(context: &Context) -> Result<()> {
-    let body = json!({
-        "command": context.argument("command")?,
-        "user": context.matches.one("user").unwrap_or_default(),
-        "source_channel": "cli",
-    });
-    let answer = context.client.post("/aliasexecution/match_and_execute", &body).await?.body;
-    let results = answer.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
-    for result in results {
-        let text = |path: &str| value::at(&result, path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        say(&format!("Matching Action-alias: '{}'", text("actionalias.ref")));
-        say(&format!("To get the results, execute:\n st2 execution get {}", text("execution.id")));
-    }
-    Ok(())
-}
-
 /// `apikey create`.
 pub async fn create_api_key(context: &Context) -> Result<()> {
     let metadata = match context.matches.one("metadata") {
         None => json!({}),
         Some(text) => {
-            serde_json::from_str(text).map_err(|error| Error::failed(format!("--metadata isn't JSON: {error}")))?
+            serde_json::from_str(text).map_err(|error| Error::Operation(format!("--metadata isn't JSON: {error}")))?
         }
     };
     let mut body = json!({ "metadata": metadata });
@@ -134,43 +108,15 @@ pub async fn respond(context: &Context) -> Result<()> {
         Some(text) => {
             serde_json::from_str(text).map_err(|error| Error::failed(format!("--response isn't JSON: {error}")))?
         }
-        None => ask(inquiry.get("schema").unwrap_or(&Value::Null))?,
+        None => {
+            let properties = inquiry.pointer("/schema/properties").and_then(Value::as_object);
+            Value::Object(Form::terminal().ask(properties.unwrap_or(&serde_json::Map::new()))?)
+        }
     };
     let body = json!({"id": id, "response": response});
     context.client.put(&format!("/inquiries/{}", segment(id)), &body).await?;
     say(&format!("\nResponse accepted for inquiry {id}."));
     Ok(())
-}
-
-/// Asks for each property of a schema.
-fn ask(schema: &Value) -> Result<Value> {
-    let mut answers = serde_json::Map::new();
-    let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    for (name, property) in &properties {
-        let kind = property.get("type").and_then(Value::as_str).unwrap_or("string");
-        let required = property.get("required").and_then(Value::as_bool).unwrap_or(false);
-        let about = property.get("description").and_then(Value::as_str).unwrap_or_default();
-        loop {
-            put(&format!("{name} ({kind}) {about}: "));
-            let mut line = String::new();
-            if std::io::stdin().read_line(&mut line).map_err(|error| Error::failed(error.to_string()))? == 0 {
-                return Err(Error::failed("EOF when reading a line"));
-            }
-            let line = line.trim_end_matches(['\n', '\r']);
-            if line.is_empty() && !required {
-                break;
-            }
-            let value = if kind == "string" { Some(json!(line)) } else { serde_json::from_str(line).ok() };
-            match value {
-                Some(value) if !line.is_empty() => {
-                    answers.insert(name.clone(), value);
-                    break;
-                }
-                _ => say(&format!("\"{line}\" isn't a {kind}")),
-            }
-        }
-    }
-    Ok(Value::Object(answers))
 }
 
 /// `trigger-instance re-emit`.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::context::{Context, put, say};
 use crate::error::{Error, Result};
 use crate::executions::{UPDATED, show};
+use crate::form::Form;
 use crate::http::{Query, segment};
-use crate::output::{Format, execution, value};
+use crate::output::{Format, execution, value, yaml};
 use crate::resources::find;
 use crate::tail::task;
 
@@ -49,8 +50,33 @@ pub async fn register(context: &Context) -> Result<()> {
     if !packs.is_empty() {
         body["packs"] = json!(packs);
     }
-    let answer = context.client.post("/packs/register", &body).await?;
+    let answer = context.client.post("/packs/register", &body).await.map_err(Error::into_operation)?;
     context.show(&answer.body, &[], false);
+    Ok(())
+}
+
+/// `pack config`: asks for what the pack's configuration schema names, shows the answers and saves them.
+pub async fn configure(context: &Context) -> Result<()> {
+    let name = context.argument("name")?;
+    let schema = match context.client.get(&format!("/config_schemas/{}", segment(name)), &Query::new()).await {
+        Ok(answer) => answer.body,
+        Err(error) if error.is_not_found() => {
+            let text = format!("Pack \"{name}\" doesn't exist or doesn't have a config schema defined.");
+            return Err(Error::Operation(text));
+        }
+        Err(error) => return Err(error.into_operation()),
+    };
+    let attributes = schema.get("attributes").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut form = Form::terminal();
+    let values = Value::Object(form.ask(&attributes)?);
+    if form.agrees("---\nDo you want to preview the config before saving? Secrets are shown in plain text.")? {
+        say(&yaml::dump(&values, yaml::Layout { indent: 4, ..yaml::DOCUMENT }));
+    }
+    if !form.agrees("---\nDo you want me to save it?")? {
+        return Err(Error::Operation("Interrupted".to_owned()));
+    }
+    let saved = context.client.put(&format!("/configs/{}", segment(name)), &values).await;
+    context.show(&saved.map_err(Error::into_operation)?.body, &[], false);
     Ok(())
 }
 

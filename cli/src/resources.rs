@@ -13,6 +13,8 @@ pub enum Verb {
     Delete,
     Enable,
     Disable,
+    /// Says that this can't be cloned: StackStorm's client has the command, too.
+    Clone,
 }
 
 use Verb::{Create, Delete, Disable, Enable, Get, List, Update};
@@ -103,8 +105,9 @@ const UNTIL: Filter =
 
 const SORT: Arg = Arg::one(&["-s", "--sort"], "Order by start: asc or desc.");
 
-const CONTENT: &[Verb] = &[List, Get, Create, Update, Delete];
-const SWITCHED: &[Verb] = &[List, Get, Create, Update, Delete, Enable, Disable];
+const CONTENT: &[Verb] = &[List, Get, Create, Update, Delete, Verb::Clone];
+const SWITCHED: &[Verb] = &[List, Get, Create, Update, Delete, Verb::Clone, Enable, Disable];
+const ACTIONS: &[Verb] = &[List, Get, Create, Update, Delete, Enable, Disable];
 
 /// Every resource with commands of its own.
 pub const RESOURCES: &[Resource] = &[
@@ -128,7 +131,7 @@ pub const RESOURCES: &[Resource] = &[
             "parameters",
         ],
         filters: &[PACK],
-        verbs: SWITCHED,
+        verbs: ACTIONS,
         ..BASE
     },
     Resource {
@@ -157,7 +160,7 @@ pub const RESOURCES: &[Resource] = &[
             filter(&["-u", "--user"], "user", "Only those of this user."),
             switch(&["--show-secrets"], "show_secrets", "True", "Show hashes in full."),
         ],
-        verbs: &[List, Get, Delete, Enable, Disable],
+        verbs: &[List, Get, Delete, Verb::Clone, Enable, Disable],
         more: &[Arg::flag(&["-d", "--detail"], "Show every attribute.")],
         ..BASE
     },
@@ -217,7 +220,7 @@ pub const RESOURCES: &[Resource] = &[
             filter(&["--prefix"], "prefix", "Only keys that begin with this."),
             filter(&["-u", "--user"], "user", "Only those of this user (administrators only)."),
         ],
-        verbs: &[List],
+        verbs: &[List, Verb::Clone],
         more: &[
             Arg::flag(&["-d", "--decrypt"], "Show secrets in clear."),
             Arg::one(&["-s", "--scope"], "system, user or all."),
@@ -260,6 +263,7 @@ pub const RESOURCES: &[Resource] = &[
         about: "Kinds of policies.",
         path: "/policytypes",
         columns: &["id", "resource_type", "name", "description"],
+        order: &["id", "name", "description"],
         include: false,
         slash: true,
         filters: &[filter(&["-r", "--resource-type"], "resource_type", "Only those for this kind of resource.")],
@@ -404,6 +408,7 @@ pub const RESOURCES: &[Resource] = &[
         include: false,
         last: true,
         slash: true,
+        verbs: CONTENT,
         filters: &[
             filter(&["--trigger-instance"], "trigger_instance", "Only those for this trigger instance."),
             filter(&["--execution"], "execution", "Only the one that caused this execution."),
@@ -421,6 +426,7 @@ pub const RESOURCES: &[Resource] = &[
         path: "/rbac/roles",
         id: "id",
         columns: &["id", "name", "system", "description"],
+        order: &["id", "name", "system", "permission_grants", "description"],
         include: false,
         slash: true,
         filters: &[switch(&["-s", "--system"], "system", "True", "Only roles that come with the system.")],
@@ -434,6 +440,7 @@ pub const RESOURCES: &[Resource] = &[
         path: "/rbac/role_assignments",
         id: "id",
         columns: &["id", "role", "user", "is_remote", "source", "description"],
+        order: &["id", "role", "user", "is_remote", "description"],
         include: false,
         slash: true,
         filters: &[

@@ -22,6 +22,7 @@ pub async fn run(context: &Context, resource: &Resource, verb: Verb) -> Result<(
         Verb::Delete => delete(context, resource).await,
         Verb::Enable => switch(context, resource, true).await,
         Verb::Disable => switch(context, resource, false).await,
+        Verb::Clone => Err(Error::failed(format!("clone '{}' is not implemented.", resource.name))),
     }
 }
 
@@ -36,14 +37,18 @@ async fn list(context: &Context, resource: &Resource) -> Result<()> {
         columns = asked;
     }
     let mut query = Query::new();
-    if resource.include && !everything {
-        query.push(("include_attributes", columns.join(",")));
+    let included = (resource.include && !everything).then(|| ("include_attributes", columns.join(",")));
+    if resource.name != "execution" {
+        query.extend(included.clone());
     }
     let limit = context.number("last")?.unwrap_or(50);
     if resource.last {
         query.push(("limit", limit.to_string()));
     }
     filters(context, resource, &mut query)?;
+    if resource.name == "execution" {
+        query.extend(included);
+    }
     let filtered = resource.include || resource.last || !query.is_empty();
     let slash = if resource.slash && filtered { "/" } else { "" };
     let answer = context.client.get(&format!("{}{slash}", resource.path), &query).await?;
@@ -76,7 +81,11 @@ async fn list(context: &Context, resource: &Resource) -> Result<()> {
             _ => {}
         }
     }
-    let shown = context.show_list(&documents, &columns)?;
+    // StackStorm's client prints these lists' heads even above nothing
+    let shown = match resource.reversed {
+        true => context.show_grid(&documents, &columns)?,
+        false => context.show_list(&documents, &columns)?,
+    };
     note(context, resource, total, count, limit, shown.as_deref());
     Ok(())
 }
@@ -196,7 +205,8 @@ pub async fn existing(context: &Context, resource: &Resource, id: &str) -> Resul
     match context.client.get(&format!("{}/{}", resource.path, segment(id)), &Query::new()).await {
         Ok(answer) => Ok(answer.body),
         Err(error) if error.is_not_found() => {
-            Err(Error::failed(format!("Resource with id or reference \"{id}\" doesn't exist.")))
+            let names = if resource.name == "action-alias" { "name" } else { "reference" };
+            Err(Error::failed(format!("Resource with id or {names} \"{id}\" doesn't exist.")))
         }
         Err(error) => Err(error),
     }

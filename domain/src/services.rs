@@ -10,6 +10,7 @@ use store::Store;
 
 use crate::catalog::Catalog;
 use crate::crypto::Crypto;
+use crate::observer::Observer;
 use crate::overflow::Overflow;
 use crate::permits::Releases;
 use crate::workflows::Workflows;
@@ -83,6 +84,8 @@ pub struct Services {
     pub crypto: Option<Crypto>,
     /// Who takes in completions of workflows' executions; set once, before roles start.
     pub workflows: OnceLock<Arc<dyn Workflows>>,
+    /// Who measures what happens; set once, before roles start.
+    pub observer: OnceLock<Arc<dyn Observer>>,
 }
 
 impl Services {
@@ -105,6 +108,7 @@ impl Services {
             settings,
             crypto,
             workflows: OnceLock::new(),
+            observer: OnceLock::new(),
         })
     }
 

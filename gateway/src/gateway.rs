@@ -20,6 +20,7 @@ use crate::http::cors::Cors;
 use crate::http::idempotency::{self, Begun};
 use crate::http::route::{Handler, Need, Params, Service, Table, segments};
 use crate::http::{ApiError, Query, Reply, body, gzip, version};
+use crate::metrics::{self, Metrics};
 use crate::openapi;
 use crate::options::{Cluster, GatewayOptions, Limits, Readiness};
 use crate::stream::hub::Hub;
@@ -51,6 +52,7 @@ pub struct Shared {
     pub api_url: Option<String>,
     pub readiness: Arc<dyn Readiness>,
     pub cluster: Option<Arc<dyn Cluster>>,
+    pub metrics: Option<Arc<dyn Metrics>>,
     pub limits: Limits,
     pub(crate) authenticator: Authenticator,
     pub(crate) throttle: Throttle,
@@ -63,8 +65,17 @@ pub struct Shared {
 
 impl Shared {
     pub(crate) fn new(options: GatewayOptions) -> Arc<Self> {
-        let GatewayOptions { services, auth, action_tokens, allow_origin, api_url, readiness, cluster, limits } =
-            options;
+        let GatewayOptions {
+            services,
+            auth,
+            action_tokens,
+            allow_origin,
+            api_url,
+            readiness,
+            cluster,
+            metrics,
+            limits,
+        } = options;
         Arc::new(Self {
             authenticator: Authenticator::new(services.clone(), &auth, action_tokens),
             throttle: Throttle::default(),
@@ -78,6 +89,7 @@ impl Shared {
             api_url,
             readiness,
             cluster,
+            metrics,
             limits,
         })
     }
@@ -95,7 +107,7 @@ impl Shared {
         let method = request.method().clone();
         let takes_gzip = gzip::is_accepted(request.headers());
         let is_http_1 = request.version() < http::Version::HTTP_2;
-        let mut log = AccessLog { pattern: "", user: None, detail: None };
+        let mut log = AccessLog { service: "none", pattern: "", user: None, detail: None };
         let span = tracing::info_span!("request", id = &*request_id);
         let outcome =
             self.clone().handle(mount, peer, request_id.clone(), request, &mut log).instrument(span.clone()).await;
@@ -119,6 +131,7 @@ impl Shared {
             response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         log.write(&span, &method, response.status(), started);
+        metrics::answered(log.service, &method, response.status(), started.elapsed());
         response
     }
 
@@ -208,7 +221,7 @@ impl Shared {
         if method == Method::GET
             && let Some(reply) = health::answer(self, &path, &parts.headers).await
         {
-            log.pattern = "/healthz";
+            (log.service, log.pattern) = ("health", "/healthz");
             return reply.map(Admitted::Answered);
         }
         let is_page =
@@ -217,12 +230,24 @@ impl Shared {
             log.pattern = "/docs";
             return Ok(Admitted::Answered(openapi::page()));
         }
+        if method == Method::GET
+            && let (Some(metrics), ["metrics"]) =
+                (&self.metrics, path.iter().map(String::as_str).collect::<Vec<_>>().as_slice())
+        {
+            (log.service, log.pattern) = ("health", "/metrics");
+            return metrics::answer(metrics.as_ref(), &parts.headers).await.map(Admitted::Answered);
+        }
         if let Some(missing) = self.readiness.refusal() {
             return Err(ApiError::unavailable(format!("The node can't serve now, try again: {missing} is away.")));
         }
         let (service, path) = resolve(mount, path).ok_or_else(ApiError::no_route)?;
         let (route, params) = self.table.find(service, &method, &path).ok_or_else(ApiError::no_route)?;
         log.pattern = route.pattern;
+        log.service = match service {
+            Service::Auth => "auth",
+            Service::Api => "api",
+            Service::Stream => "stream",
+        };
         let changes = matches!(method, Method::PUT | Method::DELETE);
         if changes && parts.headers.contains_key(IF_MATCH) && !version::is_known(route.pattern) {
             return Err(version::failed());
@@ -359,6 +384,7 @@ fn resolve(mount: Mount, mut path: Vec<String>) -> Option<(Service, Vec<String>)
 
 /// One line for each request. The pattern of the route stands for the path, which may hold an API key.
 struct AccessLog {
+    service: &'static str,
     pattern: &'static str,
     user: Option<String>,
     detail: Option<String>,

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::auth::AuthOptions;
 use crate::auth::rate::Rate;
+use crate::metrics::Metrics;
 
 /// Everything that [`crate::Gateway::build`] needs.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct GatewayOptions {
     pub readiness: Arc<dyn Readiness>,
     /// What `/v1/cluster` asks; none: these paths don't exist.
     pub cluster: Option<Arc<dyn Cluster>>,
+    /// What `/metrics` shows; none: the path doesn't exist.
+    pub metrics: Option<Arc<dyn Metrics>>,
     pub limits: Limits,
 }
 

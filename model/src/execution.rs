@@ -129,6 +129,9 @@ pub struct Execution {
     /// Keys of the concurrency policies that it waits for while it is delayed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
+    /// When the scheduler let it go. Only in messages: the runner that claims it turns it into the log's `scheduled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<Timestamp>,
 }
 
 fn is_zero(value: &u64) -> bool {

@@ -17,6 +17,7 @@ mod servers;
 mod show;
 mod signals;
 mod system_packs;
+mod telemetry;
 mod workflows;
 
 use std::io::Write;

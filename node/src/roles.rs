@@ -28,6 +28,7 @@ use crate::health::NodeReady;
 use crate::listen::Addresses;
 use crate::membership::Membership;
 use crate::run::hostname;
+use crate::telemetry::Telemetry;
 use crate::workflows::{ActionChain, Orquesta, Workflows};
 
 /// What roles are made from.
@@ -37,6 +38,7 @@ pub struct Wiring<'a> {
     pub membership: &'a Arc<Membership>,
     pub data: &'a DataDir,
     pub workflows: &'a Arc<Workflows>,
+    pub telemetry: Telemetry,
 }
 
 /// Roles that stop together. They stop in stages: who accepts work first, who finishes it last.
@@ -113,13 +115,15 @@ pub struct Roles {
 
 impl Roles {
     pub fn start(
-        wiring: &Wiring<'_>,
+        wiring: &mut Wiring<'_>,
         listeners: Vec<(TcpListener, Mount)>,
         addresses: &Addresses,
         tokens: ActionTokens,
         readiness: Arc<NodeReady>,
         sdk: PathBuf,
     ) -> Result<Self> {
+        let exporter = wiring.telemetry.exporter.take();
+        let wiring = &*wiring;
         let Wiring { config, services, membership, workflows, .. } = wiring;
         let mut roles = Self {
             turns: Stage::new(),
@@ -129,6 +133,9 @@ impl Roles {
             after: Stage::new(),
         };
 
+        if let Some(exporter) = exporter {
+            roles.after.run("traces", |cancel| exporter.run(cancel));
+        }
         let followed = (*services).clone();
         roles
             .after
@@ -319,7 +326,9 @@ fn gateway_options(
         let own = addresses.api_url();
         own.strip_suffix("/v1").map(str::to_owned)
     });
+    let metrics = config.telemetry.metrics.then(|| wiring.telemetry.metrics(readiness.clone()));
     Ok(GatewayOptions {
+        metrics,
         services: (*services).clone(),
         auth,
         action_tokens: Some(tokens),

@@ -23,6 +23,7 @@ use crate::patience::{Board, Failure, until};
 use crate::roles::{Roles, Wiring};
 use crate::secrets::{self, Secrets};
 use crate::servers::{self, OpenBus, OpenStore};
+use crate::telemetry::Telemetry;
 use crate::workflows::Workflows;
 use crate::{show, signals, system_packs};
 
@@ -54,10 +55,18 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let readiness = Arc::new(NodeReady::new(services.clone(), Some(workflow.clone()), membership.clone()));
     let workflows = Workflows::new(&services, workflow.clone());
     let _ = services.workflows.set(workflows.clone());
-    let wiring =
-        Wiring { config: &config, services: &services, membership: &membership, data: &data, workflows: &workflows };
+    let name = config.node.name.clone().unwrap_or_else(hostname);
+    let telemetry = Telemetry::start(&config.telemetry, &name, &services)?;
+    let mut wiring = Wiring {
+        config: &config,
+        services: &services,
+        membership: &membership,
+        data: &data,
+        workflows: &workflows,
+        telemetry,
+    };
     let listeners = waiting.end().await?;
-    let mut roles = Roles::start(&wiring, listeners, &addresses, tokens, readiness.clone(), sdk)?;
+    let mut roles = Roles::start(&mut wiring, listeners, &addresses, tokens, readiness.clone(), sdk)?;
     tokio::select! {
         () = membership.begin() => {}
         () = stop.cancelled() => {}

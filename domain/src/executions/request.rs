@@ -168,6 +168,7 @@ fn build(services: &Services, plan: &Plan, request: Request, parameters: Object,
         postrun_pending: false,
         permits: Vec::new(),
         waits_for: Vec::new(),
+        released_at: None,
     };
     execution.check_at = Some(execution.due().plus(services.settings.redrive_after));
     if let Some(text) = &failure {
@@ -215,6 +216,9 @@ pub async fn submit(
             continue;
         }
         let execution = Arc::new(Versioned { rev: 1, doc: one.execution });
+        if let Some(observer) = services.observer.get() {
+            observer.requested(&execution);
+        }
         services.bus.announce(Arc::new(Event::Execution(Change::Create, execution.clone())));
         let queue = if execution.status.is_completed() { Queue::PostRun } else { Queue::Schedule };
         ring(services, queue, &execution).await;

@@ -31,6 +31,13 @@ pub(crate) async fn changed(services: &Services, execution: &Arc<Versioned<Execu
     }
 }
 
+/// Tells who measures, if the status has changed.
+fn observe(services: &Services, execution: &Execution, was: Status) {
+    if let Some(observer) = services.observer.get().filter(|_| execution.status != was) {
+        observer.moved(execution, was);
+    }
+}
+
 /// Puts a requested execution off until `until` (status `delayed`); recovery or the scheduler releases it.
 pub async fn hold(
     services: &Services,
@@ -64,9 +71,10 @@ pub async fn claim(
     runner_info: RunnerInfo,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
     step(services, execution, |execution, now| {
+        let released = execution.released_at.take();
         if !may_begin_again(execution) {
             if execution.status != Status::Scheduled {
-                advance(execution, Status::Scheduled, now)?;
+                advance(execution, Status::Scheduled, released.unwrap_or(now))?;
             }
             advance(execution, Status::Running, now)?;
         }
@@ -213,10 +221,11 @@ async fn step(
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
     let mut current = known.clone();
     loop {
-        let id = current.id;
+        let (id, was) = (current.id, current.status);
         change(&mut current.doc, services.now())?;
         match write(services, current).await {
             Ok(written) => {
+                observe(services, &written, was);
                 changed(services, &written).await;
                 return Ok(written);
             }
@@ -240,11 +249,13 @@ pub async fn update(
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
     loop {
         let mut current = read(services, id).await?;
+        let was = current.status;
         if !change(&mut current.doc, services.now())? {
             return Ok(Arc::new(current));
         }
         match write(services, current).await {
             Ok(written) => {
+                observe(services, &written, was);
                 changed(services, &written).await;
                 return Ok(written);
             }

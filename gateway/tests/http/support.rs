@@ -108,6 +108,7 @@ impl Server {
             allow_origin: vec!["*".to_owned()],
             api_url: None,
             readiness: Arc::new(PortsReady(services.clone())),
+            metrics: None,
             cluster: None,
             limits,
         };

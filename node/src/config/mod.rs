@@ -9,6 +9,7 @@ mod duration;
 mod load;
 mod secret;
 mod servers;
+mod telemetry;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use duration::Span;
 pub use load::{ConfigError, load};
 pub use secret::ServerUrl;
 pub use servers::{Bus, Coordinator, CoordinatorBackend, Store, Workflow};
+pub use telemetry::Telemetry;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,7 @@ pub struct Config {
     pub timers: Timers,
     pub garbage_collector: GarbageCollector,
     pub raft: Raft,
+    pub telemetry: Telemetry,
     pub log: Log,
 }
 

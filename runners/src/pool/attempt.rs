@@ -63,6 +63,7 @@ async fn serve_within(shared: &Shared, delivery: Delivery) {
     match claimed {
         Ok(claimed) => {
             let slot = delivery.accept();
+            let _counted = Counted::new();
             run_and_finish(shared, &claimed, stop).await;
             drop(registration);
             drop(slot);
@@ -78,6 +79,22 @@ async fn serve_within(shared: &Shared, delivery: Delivery) {
             tracing::debug!(%reason, "nothing to run");
             delivery.ack();
         }
+    }
+}
+
+/// One of the executions that this node runs, for the metrics.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("squall_executions_running").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("squall_executions_running").decrement(1.0);
     }
 }
 
@@ -132,6 +149,7 @@ async fn definitions(shared: &Shared, execution: &Execution) -> Result<(Arc<Acti
 }
 
 async fn attempt(shared: &Shared, claimed: &Arc<Versioned<Execution>>, stop: Stop) -> Result<Ending, Failure> {
+    let started = tokio::time::Instant::now();
     let (action, runner, wants_config) = definitions(shared, claimed).await?;
     if !runner.enabled {
         let text = format!("Runner \"{}\" has been disabled by the administrator.", runner.name);
@@ -150,6 +168,7 @@ async fn attempt(shared: &Shared, claimed: &Arc<Versioned<Execution>>, stop: Sto
         stop,
         live: LiveOutput::new(&shared.services, claimed),
     };
+    metrics::histogram!("squall_execution_stage_seconds", "stage" => "start").record(started.elapsed().as_secs_f64());
     let ending = shared.registry.get(&action.reference, &runner.name).run(&mut run).await?;
     Ok(check_output(shared, &action, &runner, ending))
 }

@@ -77,7 +77,11 @@ async fn end(
     ended.doc.check_at = None;
     let mut batch = Batch::new();
     batch.update(&ended);
-    commit(services, batch, records, executions).await
+    commit(services, batch, records, executions).await?;
+    if let Some(observer) = services.observer.get() {
+        observer.processed(&ended, services.now());
+    }
+    Ok(())
 }
 
 async fn commit(

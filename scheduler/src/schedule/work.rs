@@ -171,8 +171,9 @@ impl Work {
     }
 
     /// Rings the run queue. When that is full, the store keeps the execution and the refill finds it.
-    pub(super) async fn pass_on(&mut self, execution: Stored) {
+    pub(super) async fn pass_on(&mut self, mut execution: Stored) {
         let id = execution.id;
+        Arc::make_mut(&mut execution).doc.released_at = Some(self.services.now());
         let job = Job::Execution { id, hint: Some(execution) };
         match self.services.bus.enqueue(Queue::Run, job).await {
             Ok(()) => self.refill.passed_on(id),
