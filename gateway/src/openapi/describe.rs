@@ -116,6 +116,8 @@ const STREAM: &[(&str, Kind)] = &[
     ("execution_ids", Kind::List),
     ("end_event", Kind::Text),
     ("end_execution_id", Kind::Text),
+    ("ids", Kind::Flag),
+    ("last_event_id", Kind::Text),
 ];
 
 /// The description of a route; a plain one of those that aren't listed.

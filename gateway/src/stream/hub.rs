@@ -17,6 +17,7 @@ use crate::gateway::Shared;
 use crate::http::ApiError;
 
 use super::filter::Filter;
+use super::history::{EventId, History};
 use super::{OUTPUT_CREATED, frame};
 
 /// What kind of resource an encoded event is about, for filters.
@@ -53,7 +54,7 @@ pub struct Encoded {
 #[derive(Debug, Clone)]
 pub enum Announced {
     /// An event with those of its encodings that somebody wants, in the order in which they are sent.
-    Event { event: Arc<Event>, encoded: Arc<[Encoded]> },
+    Event { id: EventId, event: Arc<Event>, encoded: Arc<[Encoded]> },
     /// Events were lost on the way: clients are cut off, so that they read anew what they follow.
     Lost,
 }
@@ -66,6 +67,7 @@ pub struct Hub {
     filters: RwLock<Vec<Arc<Filter>>>,
     /// Execution → user, for output.
     owners: RwLock<HashMap<Id, String>>,
+    pub(super) history: History,
     pub(super) stopping: CancellationToken,
 }
 
@@ -78,6 +80,7 @@ impl Hub {
             sender: broadcast::Sender::new(backlog.max(16)),
             filters: RwLock::default(),
             owners: RwLock::default(),
+            history: History::default(),
             stopping: CancellationToken::new(),
         }
     }
@@ -157,12 +160,16 @@ async fn carry(shared: &Shared, event: Arc<Event>) {
         }
         return;
     }
+    if matches!(event.as_ref(), Event::Cancel { .. }) {
+        return;
+    }
+    let id = shared.hub.history.push(&event, shared.services.now());
     if shared.hub.sender.receiver_count() == 0 {
         return;
     }
     let encoded = encode(shared, &event).await;
     // Nobody listening is fine.
-    drop(shared.hub.sender.send(Announced::Event { event, encoded: encoded.into() }));
+    drop(shared.hub.sender.send(Announced::Event { id, event, encoded: encoded.into() }));
 }
 
 const fn suffix(change: Change) -> &'static str {
@@ -174,7 +181,7 @@ const fn suffix(change: Change) -> &'static str {
 }
 
 /// The encodings that somebody wants.
-async fn encode(shared: &Shared, event: &Event) -> Vec<Encoded> {
+pub(super) async fn encode(shared: &Shared, event: &Event) -> Vec<Encoded> {
     match event {
         Event::Execution(change, execution) => encode_execution(shared, *change, execution).await,
         Event::Output(chunk) => {

@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod filter;
+pub mod history;
 pub mod hub;
 pub mod output;
 

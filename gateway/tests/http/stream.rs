@@ -108,7 +108,7 @@ async fn events_are_framed_filtered_and_ended() {
     let ended = ending.rest().await;
     assert_eq!(names(&ended).last(), Some(&"st2.execution__update"));
     assert_eq!(
-        announcements.until("\n\n").await.trim_start_matches('\n'),
+        announcements.until("}\n\n").await.trim_start_matches('\n'),
         "event: st2.announcement__chatops\ndata: {\"payload\":{\"channel\":\"x\"},\"trace_context\":null}\n\n"
     );
     // Nothing but heartbeats for the one who asked for another action.
@@ -153,4 +153,53 @@ async fn output_is_replayed_and_followed_without_gap_or_repetition() {
     assert_eq!((plain.header("content-type"), plain.text.lines().count()), (Some("text/plain; charset=UTF-8"), 480));
     let unknown = server.call(Method::GET, "/v1/executions/000000000000000000000000/output", None).await;
     assert_eq!(unknown.status, 404);
+}
+
+fn announce(server: &Server, route: &str) {
+    let event = Event::Announcement { route: route.to_owned(), payload: json!({}), trace_context: None };
+    server.bus.announce(Arc::new(event));
+}
+
+/// The ids of the events.
+fn ids(text: &str) -> Vec<String> {
+    text.lines().filter_map(|line| line.strip_prefix("id: ")).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_gets_what_it_missed() {
+    let server = Server::start().await;
+    server.action("acme", "say", "noop", json!({})).await;
+    let mut plain = Reader::open(&server, "/v1/stream").await;
+    let mut first = Reader::open(&server, "/v1/stream?ids=true").await;
+    (plain.until("\n").await, first.until("\n").await);
+    announce(&server, "one");
+    first.until("one\n").await;
+    let seen = ids(first.until("}\n\n").await);
+    assert_eq!(seen.len(), 1);
+    drop(first);
+    announce(&server, "two");
+    let execution = run(&server).await;
+    succeed(&server, &execution).await;
+    plain.until("\"succeeded\"").await;
+
+    let come_back = async |seen: &str| {
+        let request = server.client.get(format!("{}/v1/stream", server.stream)).header("X-Auth-Token", &server.token);
+        Reader(request.header("Last-Event-ID", seen).send().await.unwrap(), String::new())
+    };
+    let mut again = come_back(&seen[0]).await;
+    again.until("\"succeeded\"").await;
+    announce(&server, "three");
+    let text = again.until("three\n").await;
+    let wanted: Vec<&str> = names(text).into_iter().filter(|name| name.contains("announcement")).collect();
+    assert_eq!(wanted, ["st2.announcement__two", "st2.announcement__three"]);
+    assert!(!text.contains("stream__lost"));
+    let live = names(&plain.1).len();
+    assert!(names(text).len() + 1 >= live, "{text}");
+    assert!(ids(&plain.1).is_empty(), "who doesn't ask gets StackStorm's frames");
+    let mut unique = ids(text);
+    unique.dedup();
+    assert_eq!(unique.len(), ids(text).len());
+
+    let mut lost = come_back("whatever").await;
+    lost.until("event: st2.stream__lost").await;
 }
