@@ -9,7 +9,7 @@ use crate::{DomainError, Services};
 /// Takes in what happened to executions of workflows.
 #[async_trait]
 pub trait Workflows: Send + Sync + std::fmt::Debug {
-    /// An execution of a workflow's task has completed. May come again; it counts once. When this returns `Ok`, the
+    /// An execution of a workflow's task has completed, or waits for an answer. May come again; it counts once. When this returns `Ok`, the
     /// workflow is sure to hear of it.
     async fn completed(&self, execution: &Versioned<Execution>) -> Result<(), DomainError>;
 

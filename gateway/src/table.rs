@@ -1,7 +1,7 @@
 //! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
 
 use crate::api::{
-    actions, aliases, apikeys, cluster, executions, keys, packs, policies, rbac, root, rule_enforcements, rules,
+    actions, aliases, apikeys, cluster, executions, inquiries, keys, packs, policies, rbac, root, rule_enforcements, rules,
     runner_types, service_registry, simple, trigger_instances, triggers, webhooks,
 };
 use crate::auth::tokens;
@@ -157,6 +157,10 @@ fn work() -> Vec<Route> {
 
         Api POST "/aliasexecution" [Checked("action_execute")] aliases::execute::execute;
         Api POST "/aliasexecution/match_and_execute" [Checked("action_execute")] aliases::execute::match_and_execute;
+
+        Api GET "/inquiries" [Permission("inquiry_list")] inquiries::list;
+        Api GET "/inquiries/{id}" [Permission("inquiry_view")] inquiries::get;
+        Api PUT "/inquiries/{id}" [Permission("inquiry_respond")] inquiries::respond;
 
         Api GET "/keys" [Checked("key_value_pair_list")] keys::list;
         Api GET "/keys/{name}" [Checked("key_value_pair_view")] keys::get;

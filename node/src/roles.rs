@@ -298,6 +298,7 @@ fn scheduler_settings(config: &Config) -> SchedulerSettings {
     settings.garbage.trigger_instances_ttl = ttl(collector.trigger_instances_ttl);
     settings.garbage.rule_enforcements_ttl = ttl(collector.rule_enforcements_ttl);
     settings.garbage.tokens_ttl = ttl(collector.tokens_ttl);
+    settings.garbage.purge_inquiries = collector.purge_inquiries;
     settings
 }
 

@@ -20,6 +20,7 @@
 pub mod announcement;
 pub mod host;
 pub mod http_request;
+pub mod inquirer;
 pub mod live;
 pub mod local_shell_cmd;
 pub mod local_shell_script;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::runner::Runner;
 use crate::unavailable::Unavailable;
-use crate::{announcement, http_request, local_shell_cmd, local_shell_script, noop, pack_management, python_script};
+use crate::{announcement, http_request, inquirer, local_shell_cmd, local_shell_script, noop, pack_management, python_script};
 
 /// Runner types by name.
 #[derive(Debug)]
@@ -18,13 +18,14 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        let runners: [(&'static str, Arc<dyn Runner>); 6] = [
+        let runners: [(&'static str, Arc<dyn Runner>); 7] = [
             ("noop", Arc::new(noop::Noop)),
             ("announcement", Arc::new(announcement::Announcement)),
             ("local-shell-cmd", Arc::new(local_shell_cmd::LocalShellCmd)),
             ("local-shell-script", Arc::new(local_shell_script::LocalShellScript)),
             ("python-script", Arc::new(python_script::PythonScript)),
             ("http-request", Arc::new(http_request::HttpRequest)),
+            ("inquirer", Arc::new(inquirer::Inquirer)),
         ];
         let packs: Arc<dyn Runner> = Arc::new(pack_management::PackManagement);
         let native = pack_management::ACTIONS.into_iter().map(|action| (action, packs.clone())).collect();

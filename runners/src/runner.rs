@@ -39,7 +39,8 @@ pub struct Run<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
-    /// A completed status; or `running`: what the runner started goes on without it, and ends the execution.
+    /// A completed status; or `running`: what the runner started goes on without it, and ends the execution; or
+    /// `pending`: it waits for an answer.
     pub status: Status,
     pub result: Value,
     /// Added to the execution's context.

@@ -177,7 +177,9 @@ pub struct GarbageSettings {
     pub trigger_instances_ttl: Option<Duration>,
     pub rule_enforcements_ttl: Option<Duration>,
     pub tokens_ttl: Option<Duration>,
-    /// How often expired datastore keys are deleted.
+    /// Whether inquiries that nobody answered in their time end.
+    pub purge_inquiries: bool,
+    /// How often expired datastore keys are deleted, and inquiries looked at.
     pub key_expiry_interval: Duration,
     /// Whether snapshots that no execution refers to are looked for, once per collection.
     pub snapshots: bool,
@@ -199,6 +201,7 @@ impl Default for GarbageSettings {
             trigger_instances_ttl: None,
             rule_enforcements_ttl: None,
             tokens_ttl: None,
+            purge_inquiries: false,
             key_expiry_interval: Duration::from_secs(30),
             snapshots: true,
             batch: 500,

@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod follow_up;
+pub mod inquiry;
 pub mod output;
 pub mod request;
 pub mod run;

@@ -5,6 +5,7 @@ pub mod aliases;
 pub mod apikeys;
 pub mod cluster;
 pub mod executions;
+pub mod inquiries;
 pub mod keys;
 pub mod packs;
 pub mod policies;

@@ -9,9 +9,6 @@ use gateway::table::routes;
 const MISSING: &[(&str, &str)] = &[
     ("GET /api/v1/traces", "comes next"),
     ("GET /api/v1/traces/{}", "comes next"),
-    ("GET /api/v1/inquiries", "comes with workflows"),
-    ("GET /api/v1/inquiries/{}", "comes with workflows"),
-    ("PUT /api/v1/inquiries/{}", "comes with workflows"),
     ("POST /api/v1/workflows/inspect", "comes with workflows"),
     ("GET /api/v1/packs/index", "comes with packs"),
     ("POST /api/v1/packs/index/search", "comes with packs"),

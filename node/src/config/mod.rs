@@ -229,6 +229,8 @@ pub struct GarbageCollector {
     pub trigger_instances_ttl: Option<Span>,
     pub rule_enforcements_ttl: Option<Span>,
     pub tokens_ttl: Option<Span>,
+    /// Inquiries that nobody answered in their time end as timed out.
+    pub purge_inquiries: bool,
 }
 
 impl Default for GarbageCollector {
@@ -240,6 +242,7 @@ impl Default for GarbageCollector {
             trigger_instances_ttl: None,
             rule_enforcements_ttl: None,
             tokens_ttl: Some(Span::days(1)),
+            purge_inquiries: false,
         }
     }
 }

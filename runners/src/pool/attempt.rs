@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bus::{Delivery, Job};
 use domain::catalog::mentions_config;
-use domain::executions::{self, Outcome};
+use domain::executions::{self, Outcome, inquiry};
 use domain::{DomainError, rendering};
 use expr::params::{FinalParameters, ParamError, render_final};
 use futures::FutureExt;
@@ -256,7 +256,11 @@ async fn finish(shared: &Shared, claimed: &Arc<Versioned<Execution>>, ending: En
     let outcome = Outcome { status: ending.status, result: ending.result, context: ending.context };
     let mut wait = FIRST_RETRY;
     loop {
-        match executions::finish(&shared.services, claimed, outcome.clone()).await {
+        let stored = match outcome.status {
+            Status::Pending => inquiry::pend(&shared.services, claimed, outcome.result.clone()).await,
+            _ => executions::finish(&shared.services, claimed, outcome.clone()).await,
+        };
+        match stored {
             Ok(finished) => {
                 tracing::debug!(status = %finished.status, "finished");
                 return;

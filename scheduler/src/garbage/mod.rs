@@ -5,6 +5,7 @@
 //! snapshots that nothing refers to. Never what is not completed, never what is younger than its time to live.
 
 mod collections;
+mod inquiries;
 mod snapshots;
 
 use std::sync::Arc;
@@ -78,6 +79,9 @@ impl Collector {
                 return;
             }
             if self.report("named_requests", self.named_requests().await) {
+                return;
+            }
+            if self.settings.purge_inquiries && self.report("inquiries", self.inquiries().await) {
                 return;
             }
             if Instant::now() >= collect_at {
