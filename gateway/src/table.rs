@@ -1,8 +1,8 @@
 //! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
 
 use crate::api::{
-    actions, aliases, apikeys, cluster, executions, inquiries, keys, packs, policies, rbac, root, rule_enforcements, rules,
-    runner_types, service_registry, simple, trigger_instances, triggers, webhooks,
+    actions, aliases, apikeys, cluster, executions, inquiries, keys, packs, policies, rbac, root, rule_enforcements,
+    rules, runner_types, service_registry, simple, trigger_instances, triggers, webhooks,
 };
 use crate::auth::tokens;
 use crate::http::route::Route;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::runner::Runner;
 use crate::unavailable::Unavailable;
-use crate::{announcement, http_request, inquirer, local_shell_cmd, local_shell_script, noop, pack_management, python_script};
+use crate::{
+    announcement, http_request, inquirer, local_shell_cmd, local_shell_script, noop, pack_management, python_script,
+};
 
 /// Runner types by name.
 #[derive(Debug)]

@@ -71,7 +71,8 @@ pub async fn get(ctx: Ctx) -> Result<Reply, ApiError> {
 
 /// Whether the caller is among those who may answer. Without RBAC everybody has every role.
 fn may_answer(ctx: &Ctx, asked: &Inquiry) -> bool {
-    let has_role = !ctx.gateway.auth.access.enabled() || asked.roles.iter().any(|role| ctx.identity.grants.has_role(role));
+    let has_role =
+        !ctx.gateway.auth.access.enabled() || asked.roles.iter().any(|role| ctx.identity.grants.has_role(role));
     (asked.roles.is_empty() || has_role) && (asked.users.is_empty() || asked.users.contains(&ctx.identity.user))
 }
 

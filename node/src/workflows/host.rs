@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::executions::{self, Outcome, Request};
+use domain::executions::{self, Outcome, Request, inquiry};
 use domain::{DomainError, Services, datastore, view};
 use expr::{KeyAnswer, KeyRequest};
 use model::{Execution, Id, Object, Status, Versioned};
@@ -163,7 +163,8 @@ impl Host for NodeHost {
         // The workflow above it wants to know; completions reach it by themselves.
         if let Some(above) = execution.workflow_execution
             && before != execution.status
-            && (status == Status::Paused || (status == Status::Running && before == Status::Resuming))
+            && (status == Status::Paused
+                || (status == Status::Running && matches!(before, Status::Pausing | Status::Paused | Status::Resuming)))
         {
             let attempt = u32::try_from(execution.log.len()).unwrap_or(u32::MAX);
             let message = message::status(execution.id, attempt, status.into(), None, report.at);
@@ -180,6 +181,10 @@ impl Host for NodeHost {
             }
             let user = execution.user().unwrap_or(&self.services.settings.system_user).to_owned();
             let done = match signal.wish {
+                // Nobody needs the answer any more.
+                Wish::Cancel if execution.status == Status::Pending => {
+                    inquiry::give_up(&self.services, &execution, Status::Canceled).await.map(|_| ())
+                }
                 // Plain actions under way run to their end.
                 Wish::Cancel if execution.action_is_workflow || execution.status != Status::Running => {
                     executions::cancel(&self.services, *id, &user).await.map(|_| ())

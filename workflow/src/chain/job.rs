@@ -43,6 +43,9 @@ pub struct Current {
     pub since: Timestamp,
     /// As it was heard last.
     pub status: Status,
+    /// Whether the chain paused because this waits: then it goes on by itself.
+    #[serde(default)]
+    pub holds_up: bool,
 }
 
 /// A step needs these keys of the datastore; the chain it was asked of is spoilt and has to be loaded again.
@@ -154,10 +157,17 @@ impl Chain {
     fn take_status(&mut self, status: Status, result: Value, env: &mut Env<'_>) -> Result<(), NeedsKeys> {
         let Some(current) = &mut self.current else { return Ok(()) };
         current.status = status;
-        if !status.is_completed() {
-            if matches!(status, Status::Paused | Status::Pending) && self.status != Status::Canceling {
-                self.status = Status::Paused;
+        let waits = matches!(status, Status::Paused | Status::Pending);
+        if waits && matches!(self.status, Status::Running | Status::Pausing) {
+            current.holds_up = self.status == Status::Running;
+            self.status = Status::Paused;
+        } else if !waits && current.holds_up {
+            current.holds_up = false;
+            if self.status == Status::Paused {
+                self.status = Status::Running;
             }
+        }
+        if !status.is_completed() {
             return Ok(());
         }
         let Some(current) = self.current.take() else { return Ok(()) };
@@ -215,13 +225,26 @@ impl Chain {
                 self.status = Status::Pausing;
                 signal(env, execution);
             }
+            // It waits already; now until somebody lets it go on.
+            (Wish::Pause, Some(_)) => {
+                if let Some(current) = &mut self.current {
+                    current.holds_up = false;
+                }
+            }
             (Wish::Pause, None) if self.status == Status::Running => self.status = Status::Paused,
             (Wish::Resume, running) if matches!(self.status, Status::Paused | Status::Pausing) => {
                 self.status = Status::Running;
                 match running {
                     Some((execution, Status::Paused)) => signal(env, execution),
                     // Still waits for an answer.
-                    Some((_, Status::Pending)) => self.status = Status::Paused,
+                    Some((_, Status::Pending)) => {
+                        self.status = Status::Paused;
+                        // Its execution says that it goes on.
+                        self.reported = Status::Resuming;
+                        if let Some(current) = &mut self.current {
+                            current.holds_up = true;
+                        }
+                    }
                     Some(_) => {}
                     None => self.proceed(env)?,
                 }
@@ -293,8 +316,13 @@ impl Chain {
         let id = Id::derive("chain-execution", self.created, &[&workflow, &number]);
         let silent = self.begin.skip_notify.contains(&node.name);
         let notify = if silent { None } else { node.notify.clone().or_else(|| self.begin.notify.clone()) };
-        self.current =
-            Some(Current { node: node.name.clone(), execution: id, since: env.now, status: Status::Requested });
+        self.current = Some(Current {
+            node: node.name.clone(),
+            execution: id,
+            since: env.now,
+            status: Status::Requested,
+            holds_up: false,
+        });
         env.note("launch", json!({"id": id, "task": node.name, "action": node.action}));
         env.effects.push(Effect::Launch(Order {
             id,

@@ -38,6 +38,9 @@ pub struct Running {
     pub task: String,
     pub route: u32,
     pub item: Option<u32>,
+    /// What it said last, if it waits: paused, or pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Status>,
 }
 
 /// What a step leads to, in order.
@@ -133,6 +136,9 @@ impl Job {
         if status.is_completed() {
             self.running.remove(&source);
             self.touched.insert(source);
+        } else if let Some(execution) = self.running.get_mut(&source) {
+            execution.waits = Some(status).filter(|status| matches!(status, Status::Paused | Status::Pending));
+            self.touched.insert(source);
         }
         effects.push(Effect::Note(
             "execution",
@@ -143,9 +149,19 @@ impl Job {
         if answered && matches!(self.conductor.status(), Status::Pausing | Status::Paused) {
             let _ = self.conductor.request_status(Status::Resuming);
         }
-        if status == Status::Running {
+        let went_on = running.waits == Some(Status::Paused)
+            && matches!(status, Status::Succeeded | Status::Failed | Status::Timeout);
+        if status == Status::Running || went_on {
             // A paused child goes on: so does its parent.
             let _ = self.conductor.request_status(Status::Running);
+        }
+        if went_on {
+            // It ended as soon as it went on.
+            let event = match running.item {
+                Some(item) => TaskEvent::Item { item, status: Status::Running, result: None, accumulated: None },
+                None => TaskEvent::Action { status: Status::Running, result: None },
+            };
+            self.event(&running.task, running.route, event, env)?;
         }
         let result = result.map(Arc::new);
         let event = match running.item {
@@ -245,7 +261,7 @@ impl Job {
                 at: env.now,
                 chain: None,
             };
-            self.running.insert(id, Running { task: task.to_string(), route, item });
+            self.running.insert(id, Running { task: task.to_string(), route, item, waits: None });
             self.touched.insert(id);
             effects.push(Effect::Note(
                 "launch",
@@ -262,6 +278,7 @@ impl Job {
         let status = self.conductor.status();
         if status.is_completed() {
             if !self.running.is_empty() {
+                self.drop_questions(effects);
                 return Ok(());
             }
             self.conductor.render_output(env)?;
@@ -276,6 +293,16 @@ impl Job {
         let result = status.is_completed().then(|| self.result());
         effects.push(Effect::Report(Report { execution: self.execution, status, result, at: env.now }));
         Ok(())
+    }
+
+    /// Nobody needs the answers that are still waited for.
+    fn drop_questions(&self, effects: &mut Vec<Effect>) {
+        let waits = |running: &Running| running.waits == Some(Status::Pending);
+        let executions: Vec<Id> =
+            self.running.iter().filter(|(_, running)| waits(running)).map(|(id, _)| *id).collect();
+        if !executions.is_empty() {
+            effects.push(Effect::Signal(Signal { wish: Wish::Cancel, executions }));
+        }
     }
 
     /// The result of the workflow's execution.
