@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use model::{Execution, Id, Status, Versioned};
+use serde_json::Value;
 
 use crate::{DomainError, Services};
 
@@ -19,6 +20,12 @@ pub trait Workflows: Send + Sync + std::fmt::Debug {
 
     /// Whether the workflow that an execution stands for has begun: then it goes on whatever becomes of the runner.
     async fn has_begun(&self, execution: Id) -> Result<bool, DomainError>;
+
+    /// What is wrong with an Orquesta definition (spec/orquesta.md §22); [`DomainError::Invalid`] if it is none at all.
+    async fn inspect(&self, definition: &str) -> Result<Vec<Value>, DomainError>;
+
+    /// The workflow that an execution stands for, with its graph and what ran when; none if there is none.
+    async fn picture(&self, execution: Id) -> Result<Option<Value>, DomainError>;
 }
 
 /// Tells the workflow that an execution stands for what its new status asks of it, if it does.

@@ -2,7 +2,7 @@
 
 use crate::api::{
     actions, aliases, apikeys, cluster, executions, inquiries, keys, packs, policies, rbac, root, rule_enforcements,
-    rules, runner_types, service_registry, simple, trigger_instances, triggers, webhooks,
+    rules, runner_types, service_registry, simple, trigger_instances, triggers, webhooks, workflows,
 };
 use crate::auth::tokens;
 use crate::http::route::Route;
@@ -153,10 +153,13 @@ fn work() -> Vec<Route> {
         Api GET "/executions/{id}/result" [Permission("execution_view")] executions::result::result;
         Api GET "/executions/{id}/attribute/{attribute}" [Permission("execution_view")] executions::read::attribute;
         Api GET "/executions/{id}/children" [Permission("execution_view")] executions::read::children;
+        Api GET "/executions/{id}/workflow" [Permission("execution_view")] workflows::picture;
         Api POST "/executions/{id}/re_run" [Permission("execution_view")] executions::change::rerun;
 
         Api POST "/aliasexecution" [Checked("action_execute")] aliases::execute::execute;
         Api POST "/aliasexecution/match_and_execute" [Checked("action_execute")] aliases::execute::match_and_execute;
+
+        Api POST "/workflows/inspect" [Login] workflows::inspect;
 
         Api GET "/inquiries" [Permission("inquiry_list")] inquiries::list;
         Api GET "/inquiries/{id}" [Permission("inquiry_view")] inquiries::get;

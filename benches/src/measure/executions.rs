@@ -36,7 +36,7 @@ async fn registered(client: &mut Client) -> Result<()> {
 }
 
 /// Requests one and reads it until it has ended.
-async fn one(client: &mut Client, body: &Bytes) -> Result<Duration> {
+pub(super) async fn one(client: &mut Client, body: &Bytes) -> Result<Duration> {
     let begin = Instant::now();
     let answer = client.call(Method::POST, "/api/v1/executions", body.clone()).await?;
     let id = serde_json::from_slice::<serde_json::Value>(&answer)?["id"].as_str().unwrap_or_default().to_owned();

@@ -5,6 +5,7 @@ mod executions;
 mod idle;
 mod rules;
 mod timers;
+mod workflows;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use anyhow::{Result, bail};
 
 use crate::server::Server;
 
-const ALL: [&str; 6] = ["idle", "latency", "throughput", "rules", "timers", "cli"];
+const ALL: [&str; 7] = ["idle", "latency", "throughput", "rules", "timers", "workflows", "cli"];
 
 /// Runs the named measurements, or all.
 pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> Result<()> {
@@ -25,6 +26,7 @@ pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> 
             "throughput" => executions::throughput(&bench).await?,
             "rules" => rules::run(&bench).await?,
             "timers" => timers::run(&bench).await?,
+            "workflows" => workflows::run(&bench).await?,
             "cli" => cli::run(&bench).await?,
             other => bail!("unknown measurement {other}: known are {}", ALL.join(", ")),
         }

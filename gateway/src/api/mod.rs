@@ -19,6 +19,7 @@ pub mod simple;
 pub mod trigger_instances;
 pub mod triggers;
 pub mod webhooks;
+pub mod workflows;
 
 use std::sync::Arc;
 

@@ -9,7 +9,6 @@ use gateway::table::routes;
 const MISSING: &[(&str, &str)] = &[
     ("GET /api/v1/traces", "comes next"),
     ("GET /api/v1/traces/{}", "comes next"),
-    ("POST /api/v1/workflows/inspect", "comes with workflows"),
     ("GET /api/v1/packs/index", "comes with packs"),
     ("POST /api/v1/packs/index/search", "comes with packs"),
     ("GET /api/v1/packs/index/health", "comes with packs"),

@@ -3,6 +3,7 @@
 
 mod chain_runner;
 mod host;
+mod inspect;
 mod rerun;
 mod runner;
 
@@ -11,10 +12,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::{DomainError, Services};
 use model::{Clock, Execution, Id, Status, Timestamp, Versioned};
+use serde_json::Value;
 use store::StoreError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use workflow::engine::{Engine, EngineError, Options, Wish, message};
+use workflow::engine::{Engine, EngineError, Options, Wish, message, picture};
+use workflow::orquesta::Document;
 use workflow::{Head, Message, StateError, WorkflowState};
 
 pub use self::chain_runner::ActionChain;
@@ -97,6 +100,19 @@ impl domain::workflows::Workflows for Workflows {
         }
         let request = Id::derive("wish", head.created, &[&execution.id.to_string(), &execution.log.len().to_string()]);
         self.deliver(head.id, message::wish(request, wish, self.services.now())).await
+    }
+
+    async fn inspect(&self, definition: &str) -> Result<Vec<Value>, DomainError> {
+        let document = Document::load(definition).map_err(|error| DomainError::Invalid(error.to_string()))?;
+        inspect::faults(&self.services, &document).await
+    }
+
+    async fn picture(&self, execution: Id) -> Result<Option<Value>, DomainError> {
+        let head = self.state.head_of_execution(execution).await.map_err(|error| domain_error(error.into()))?;
+        let Some(head) = head else { return Ok(None) };
+        // `Reader` is what a workflow's state and a claimed one have in common.
+        let picture = picture::of(&*self.state, &head).await.map_err(domain_error)?;
+        Ok(Some(picture))
     }
 
     async fn has_begun(&self, execution: Id) -> Result<bool, DomainError> {

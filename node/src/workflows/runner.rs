@@ -8,14 +8,11 @@ use model::{Execution, Id, Object, Status};
 use runners::runner::{Ending, Failure, Run, Runner};
 use serde_json::{Value, json};
 use workflow::engine::Begin;
-use workflow::orquesta::language::Language;
-use workflow::orquesta::{Document, inspect};
+use workflow::orquesta::Document;
 
 use super::Workflows;
+use super::inspect::faults;
 use super::rerun::Rerun;
-
-/// Variables that every workflow is given.
-const GIVEN: [&str; 2] = ["st2", "parent"];
 
 #[derive(Debug)]
 pub struct Orquesta {
@@ -46,9 +43,9 @@ impl Runner for Orquesta {
             Ok(document) => document,
             Err(error) => return Ok(refused(&json!([{"message": error.to_string()}]))),
         };
-        let found = inspect(&document, &GIVEN, &Language::default());
-        if !found.is_clean() {
-            return Ok(refused(&json!(found.flat())));
+        let found = faults(run.services, &document).await?;
+        if !found.is_empty() {
+            return Ok(refused(&json!(found)));
         }
         let unknown = unknown_tasks(&document, run.parameters.runner.get("notify"));
         if !unknown.is_empty() {

@@ -15,6 +15,7 @@ mod chains;
 mod host;
 mod job;
 pub mod message;
+pub mod picture;
 mod rows;
 mod work;
 

@@ -289,7 +289,7 @@ pub async fn load(drain: &dyn Drain, head: &Head) -> Result<Job, EngineError> {
 }
 
 pub(super) struct Loader<'a> {
-    pub state: &'a dyn Drain,
+    pub state: &'a dyn Reader,
     pub workflow: Id,
 }
 
@@ -308,8 +308,7 @@ impl Loader<'_> {
     }
 
     async fn whole<T: DeserializeOwned>(&self, body: String) -> Result<T, EngineError> {
-        let reader: &dyn Reader = self.state;
-        self.parse(&whole(reader, self.workflow, body).await?)
+        self.parse(&whole(self.state, self.workflow, body).await?)
     }
 
     pub async fn cells<T: DeserializeOwned>(&self, space: &str) -> Result<Vec<(String, T)>, EngineError> {
