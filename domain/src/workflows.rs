@@ -10,8 +10,8 @@ use crate::{DomainError, Services};
 /// Takes in what happened to executions of workflows.
 #[async_trait]
 pub trait Workflows: Send + Sync + std::fmt::Debug {
-    /// An execution of a workflow's task has completed, or waits for an answer. May come again; it counts once. When this returns `Ok`, the
-    /// workflow is sure to hear of it.
+    /// An execution of a workflow's task has completed, or waits for an answer. May come again; it counts once. When
+    /// this returns `Ok`, the workflow is sure to hear of it.
     async fn completed(&self, execution: &Versioned<Execution>) -> Result<(), DomainError>;
 
     /// The workflow that an execution stands for shall pause, go on or stop, as the execution's status says. May come

@@ -90,6 +90,14 @@ impl domain::workflows::Workflows for Begun {
     async fn has_begun(&self, execution: model::Id) -> Result<bool, domain::DomainError> {
         Ok(execution == self.0)
     }
+
+    async fn inspect(&self, _: &str) -> Result<Vec<serde_json::Value>, domain::DomainError> {
+        Ok(Vec::new())
+    }
+
+    async fn picture(&self, _: model::Id) -> Result<Option<serde_json::Value>, domain::DomainError> {
+        Ok(None)
+    }
 }
 
 /// The node dies after a workflow has begun, before its execution was handed over: the workflow goes on.

@@ -256,6 +256,7 @@ fn work(method: &str, pattern: &str) -> Option<Doc> {
         }
         ("GET", "/executions/{id}/children") => shows("What it ran.", Answer::Many("Execution"))
             .query(&[("depth", Kind::Integer), ("result_fmt", Kind::Text)]),
+        ("GET", "/executions/{id}/workflow") => shows("A workflow's graph, and what ran when.", Answer::Object),
         ("POST", "/executions/{id}/re_run") => {
             one("Runs it again.", "Execution").status(201).shape(&change::RERUN).query(SECRETS)
         }
