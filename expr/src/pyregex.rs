@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use fancy_regex::{Captures, Regex, RegexBuilder};
 use parking_lot::RwLock;
@@ -16,6 +17,11 @@ const SIZE_LIMIT: usize = 1 << 20;
 /// Longest pattern that is taken, and most parentheses in it.
 const MAX_PATTERN: usize = 1 << 14;
 const MAX_GROUPS: usize = 250;
+/// Bytes of a text in which something was replaced, and groups of all matches together.
+const MAX_TEXT: usize = 16 << 20;
+const MAX_FOUND: usize = 500_000;
+/// How long all matches of one text may take.
+const MAX_TIME: Duration = Duration::from_secs(2);
 /// Compiled patterns kept.
 const CACHED: usize = 1024;
 
@@ -55,6 +61,19 @@ impl PyRegex {
         compiled
     }
 
+    /// All matches, one after the other, within a time.
+    pub fn captures_iter<'r, 't>(
+        &'r self,
+        text: &'t str,
+    ) -> impl Iterator<Item = Result<Captures<'t, str>, RegexError>> + use<'r, 't> {
+        let end = Instant::now() + MAX_TIME;
+        self.0.captures_iter(text).enumerate().map(move |(at, found)| match found {
+            Ok(_) if at % 16 == 15 && Instant::now() > end => Err(RegexError("the pattern takes too long".to_owned())),
+            Ok(found) => Ok(found),
+            Err(error) => Err(RegexError(error.to_string())),
+        })
+    }
+
     /// `re.search`.
     pub fn search(&self, text: &str) -> Result<bool, RegexError> {
         self.0.is_match(text).map_err(|error| RegexError(error.to_string()))
@@ -69,9 +88,12 @@ impl PyRegex {
 
     /// Each match's groups; a group that took no part is empty. Group 0 is the whole match.
     pub fn find_all(&self, text: &str) -> Result<Vec<Vec<String>>, RegexError> {
-        let mut all = Vec::new();
-        for captures in self.0.captures_iter(text) {
-            let captures: Captures<'_, str> = captures.map_err(|error| RegexError(error.to_string()))?;
+        let mut all: Vec<Vec<String>> = Vec::new();
+        for captures in self.captures_iter(text) {
+            let captures = captures?;
+            if all.len().saturating_mul(captures.len()) > MAX_FOUND {
+                return Err(RegexError(format!("the pattern matches more than {MAX_FOUND} times")));
+            }
             let group = |index| captures.get(index).map_or_else(String::new, |group| group.as_str().to_owned());
             all.push((0..captures.len()).map(group).collect());
         }
@@ -83,8 +105,11 @@ impl PyRegex {
         let parts = template(replacement)?;
         let mut out = String::new();
         let mut copied = 0;
-        for captures in self.0.captures_iter(text) {
-            let captures: Captures<'_, str> = captures.map_err(|error| RegexError(error.to_string()))?;
+        for captures in self.captures_iter(text) {
+            let captures = captures?;
+            if out.len() > MAX_TEXT {
+                return Err(RegexError(format!("the result is longer than {MAX_TEXT} bytes")));
+            }
             let Some(whole) = captures.get(0) else { continue };
             out.push_str(&text[copied..whole.start()]);
             for part in &parts {

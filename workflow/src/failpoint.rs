@@ -3,6 +3,8 @@
 //! Compiled in with the feature `failpoints` only. `SQUALL_FAILPOINT=workflow:before-commit` ends the process the
 //! first time it gets there, `SQUALL_FAILPOINT=workflow:before-commit:7` the seventh time.
 
+/// A workflow has begun, nothing of it is launched; its beginner doesn't know yet.
+pub const BEGUN: &str = "workflow:begun";
 /// A message is in the inbox; its deliverer doesn't know yet.
 pub const INBOX_INSERTED: &str = "workflow:inbox-inserted";
 /// A workflow is claimed, its head and messages read.
@@ -14,8 +16,11 @@ pub const COMMITTED: &str = "workflow:committed";
 /// Launches were made, none is marked.
 pub const LAUNCHED: &str = "workflow:launched";
 
-/// All of them.
+/// Those of the state's adapters.
 pub const ALL: &[&str] = &[INBOX_INSERTED, DRAIN_LOADED, BEFORE_COMMIT, COMMITTED, LAUNCHED];
+
+/// Those that an engine passes.
+pub const ENGINE: &[&str] = &[BEGUN, INBOX_INSERTED, DRAIN_LOADED, BEFORE_COMMIT, COMMITTED, LAUNCHED];
 
 /// Ends the process if the environment asks for it here.
 #[cfg(feature = "failpoints")]

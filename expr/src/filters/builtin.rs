@@ -137,8 +137,9 @@ fn wordwrap(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, 
     let separator = given(2, "wrapstring")?.filter(|given| !given.is_none());
     let separator = separator.map_or_else(|| "\n".to_owned(), |separator| crate::jinja::values::text(&separator));
     kwargs.assert_all_used()?;
-    let lines = text.lines().map(|line| wrap_line(line, width, break_long).join(&separator));
-    Ok(lines.collect::<Vec<_>>().join(&separator))
+    let lines: Vec<String> = text.lines().flat_map(|line| wrap_line(line, width, break_long)).collect();
+    super::methods::check_length(text.len().saturating_add(lines.len().saturating_mul(separator.len())))?;
+    Ok(lines.join(&separator))
 }
 
 fn wrap_line(line: &str, width: usize, break_long: bool) -> Vec<String> {
@@ -157,10 +158,13 @@ fn wrap_line(line: &str, width: usize, break_long: bool) -> Vec<String> {
         if used > 0 {
             lines.push(std::mem::take(&mut current));
         }
-        while break_long && length > width {
-            lines.push(word.chars().take(width).collect());
-            word = word.chars().skip(width).collect();
-            length -= width;
+        if break_long && length > width {
+            let chars: Vec<char> = word.chars().collect();
+            // The last part may take more words.
+            let parts = length.div_ceil(width) - 1;
+            lines.extend(chars[..parts * width].chunks(width).map(String::from_iter));
+            word = chars[parts * width..].iter().collect();
+            length -= parts * width;
         }
         current = word;
         used = length;

@@ -6,6 +6,12 @@ use minijinja::{Error, ErrorKind, State, Value};
 use super::failed;
 use crate::jinja::values::text;
 
+/// Bytes of the longest text that a method makes.
+const MAX_TEXT: usize = 16 << 20;
+/// Most that `str.format` pads.
+const MAX_FORMATTED: usize = 1 << 20;
+/// Methods of longer texts look at the clock: the engine counts a call as one step.
+const LARGE: usize = 4_096;
 /// Widest result of the padding methods.
 const MAX_WIDTH: usize = 1 << 16;
 
@@ -17,6 +23,9 @@ pub(crate) fn call_method(
     args: &[Value],
 ) -> Result<Value, Error> {
     let ours = match value.as_str() {
+        Some(text) if text.len() > LARGE && crate::jinja::is_late() => {
+            return Err(failed("the expression takes too much time"));
+        }
         Some(text) => string_method(text, method, args)?,
         // In Python both change the value in place; values of templates don't change, only the result is the same.
         None if method == "sort" && value.kind() == ValueKind::Seq => Some(Value::from(())),
@@ -37,6 +46,23 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Valu
     let first = args.first();
     let word = || first.and_then(Value::as_str).ok_or_else(|| Error::from(ErrorKind::MissingArgument));
     let result = match method {
+        // Done by the compatibility layer, which would take any width.
+        "format" => {
+            check_widths(text, args)?;
+            return Ok(None);
+        }
+        "replace" => {
+            let places = first.and_then(Value::as_str).map_or(0, |old| text.matches(old).count());
+            let new = args.get(1).and_then(Value::as_str).map_or(0, str::len);
+            check_length(text.len().saturating_add(places.saturating_mul(new)))?;
+            return Ok(None);
+        }
+        "join" => {
+            let items = first.map(|items| items.try_iter()).transpose()?;
+            let length = |item: Value| item.as_str().map_or(0, str::len).saturating_add(text.len());
+            check_length(items.into_iter().flatten().map(length).fold(0, usize::saturating_add))?;
+            return Ok(None);
+        }
         "rsplit" => Value::from(rsplit(text, first.and_then(Value::as_str), args.get(1).and_then(Value::as_i64))),
         "index" => {
             let found = text.find(word()?).ok_or_else(|| failed("substring not found"))?;
@@ -157,4 +183,33 @@ const METHODS: [(ValueKind, &[&str]); 3] = [
 /// Whether a value has such a method.
 pub(super) fn is_method(value: &Value, name: &str) -> bool {
     METHODS.iter().any(|(kind, names)| *kind == value.kind() && names.contains(&name))
+}
+
+pub(super) fn check_length(bytes: usize) -> Result<(), Error> {
+    if bytes > MAX_TEXT { Err(failed(format!("the text is longer than {MAX_TEXT} bytes"))) } else { Ok(()) }
+}
+
+/// Widths and precisions that a format of `str.format` asks for, or takes from its arguments, are bounded together.
+fn check_widths(format: &str, args: &[Value]) -> Result<(), Error> {
+    let numbers = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let written = numbers.map(|digits| digits.parse::<usize>().unwrap_or(usize::MAX)).fold(0, usize::saturating_add);
+    let from_args = if format.contains(":{") || format.contains(".{") { widest(args) } else { 0 };
+    let fields = format.matches('{').count();
+    if written.saturating_add(from_args.saturating_mul(fields)) > MAX_FORMATTED {
+        return Err(failed(format!("the widths of a format are more than {MAX_FORMATTED}")));
+    }
+    Ok(())
+}
+
+fn widest(args: &[Value]) -> usize {
+    let number = |value: &Value| value.as_i64().map_or(0, |number| usize::try_from(number).unwrap_or(0));
+    let within = |value: &Value| match value.kind() {
+        ValueKind::Map | ValueKind::Seq => {
+            let items = value.try_iter().into_iter().flatten();
+            let numbers = items.map(|item| number(&value.get_item(&item).unwrap_or_default()).max(number(&item)));
+            numbers.max().unwrap_or(0)
+        }
+        _ => number(value),
+    };
+    args.iter().map(within).max().unwrap_or(0)
 }

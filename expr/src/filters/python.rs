@@ -15,6 +15,7 @@ pub(super) fn register(env: &mut Environment<'_>) {
     env.add_filter("format", format);
     env.add_filter("attr", attr);
     env.add_filter("xmlattr", xmlattr);
+    env.add_function("lipsum", lipsum);
 }
 
 /// A Python exception that isn't one of the engine's kinds of errors.
@@ -145,4 +146,17 @@ fn xmlattr(value: &Value, autospace: Option<bool>) -> Result<String, Error> {
     }
     let before = if autospace.unwrap_or(true) && !written.is_empty() { " " } else { "" };
     Ok(format!("{before}{}", written.join(" ")))
+}
+
+/// Random text, not more than somebody would read.
+fn lipsum(state: &mut State<'_, '_>, count: Option<usize>, kwargs: Kwargs) -> Result<Value, Error> {
+    let count = match count {
+        Some(count) => count,
+        None => kwargs.get::<Option<usize>>("n")?.unwrap_or(5),
+    };
+    let most = kwargs.get::<Option<usize>>("max")?.unwrap_or(100);
+    if count > 100 || most > 1_000 {
+        return Err(failed("lipsum gives at most 100 paragraphs of 1000 words"));
+    }
+    minijinja_contrib::globals::lipsum(state, Some(count), kwargs)
 }

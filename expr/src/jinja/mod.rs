@@ -12,10 +12,29 @@ pub(crate) mod percent;
 mod slices;
 pub(crate) mod values;
 
+use std::cell::Cell;
 use std::fmt::Debug;
+use std::time::{Duration, Instant};
 
 use model::{Object, Scope};
 use serde_json::Value;
+
+/// How long one rendering may take, where its steps don't say it.
+const MAX_TIME: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// A rendering begins on this thread.
+pub(crate) fn begin_rendering() {
+    END.set(Some(Instant::now() + MAX_TIME));
+}
+
+/// Whether the rendering under way has taken too long.
+pub(crate) fn is_late() -> bool {
+    END.get().is_some_and(|end| Instant::now() > end)
+}
 
 /// A datastore key that a template asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

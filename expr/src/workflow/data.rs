@@ -56,9 +56,14 @@ impl<'a> Records<'a> {
         })
     }
 
+    /// `item()`.
+    pub(crate) fn whole_item(self) -> &'a Value {
+        self.0.item.unwrap_or(&Value::Null)
+    }
+
     /// `item(key)`.
     pub(crate) fn item(self, key: Option<&str>) -> Result<Value, Fault> {
-        let item = self.0.item.unwrap_or(&Value::Null);
+        let item = self.whole_item();
         let Some(key) = key else { return Ok(item.clone()) };
         item_field(item, key).cloned()
     }

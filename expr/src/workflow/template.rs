@@ -15,7 +15,7 @@ use super::text::Language;
 use super::{Fault, Records, Scope};
 use crate::jinja::mistakes::{self, Source};
 use crate::jinja::values::from_jinja;
-use crate::jinja::{BASE, complexity, errors, percent};
+use crate::jinja::{BASE, begin_rendering, complexity, errors, percent};
 
 const MAX_SOURCE: usize = 1 << 20;
 const MAX_OUTPUT: usize = 16 << 20;
@@ -98,6 +98,7 @@ impl Compiled {
     }
 
     fn run(&self, scope: &Scope<'_>) -> Result<Jinja, Fault> {
+        begin_rendering();
         let answers = Arc::new(Mutex::new(Answers::default()));
         let known = |name: &String| {
             functions::lookup(name, scope, self.only.as_deref(), &answers).map(|value| (name.clone(), value))

@@ -1,8 +1,10 @@
 //! Evaluation of the tree.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::call::{self, no_match};
 use super::operators;
@@ -14,6 +16,12 @@ use serde_json::Value;
 
 /// Nodes evaluated and items looked at.
 const MAX_STEPS: u64 = 500_000;
+/// As long as all that may take.
+const MAX_TIME: Duration = Duration::from_secs(5);
+/// Shorter texts cost no more than the step that brings them.
+const SMALL_TEXT: usize = 64;
+/// The clock is read when this bit of the steps changes.
+const CLOCK_BITS: u32 = 8;
 /// Bytes built up.
 const MAX_BYTES: usize = 64 << 20;
 /// Evaluations within each other.
@@ -26,6 +34,11 @@ pub(super) struct It<'s> {
     steps: Cell<u64>,
     bytes: Cell<usize>,
     depth: Cell<usize>,
+    /// Past it nothing more is evaluated, whatever was counted.
+    end: Instant,
+    /// Lists, mappings and long texts of the workflow's data that were converted, by where they lie.
+    converted: RefCell<HashMap<usize, V>>,
+    context: OnceCell<V>,
 }
 
 /// Names in force at a place.
@@ -82,7 +95,44 @@ fn number(at: usize) -> Rc<str> {
 
 impl<'s> It<'s> {
     pub(super) fn new(scope: &'s Scope<'s>) -> Self {
-        Self { scope, steps: Cell::new(0), bytes: Cell::new(0), depth: Cell::new(0) }
+        Self {
+            scope,
+            steps: Cell::new(0),
+            bytes: Cell::new(0),
+            depth: Cell::new(0),
+            end: Instant::now() + MAX_TIME,
+            converted: RefCell::default(),
+            context: OnceCell::new(),
+        }
+    }
+
+    /// A value of the workflow's data; large ones are converted once only.
+    pub(super) fn data(&self, value: &'s Value) -> R {
+        let small = match value {
+            Value::Array(_) | Value::Object(_) => false,
+            Value::String(text) => text.len() < SMALL_TEXT,
+            _ => true,
+        };
+        if small {
+            return V::from_json(value);
+        }
+        let place = std::ptr::from_ref(value) as usize;
+        if let Some(known) = self.converted.borrow().get(&place) {
+            return Ok(known.clone());
+        }
+        let converted = V::from_json(value)?;
+        self.converted.borrow_mut().insert(place, converted.clone());
+        Ok(converted)
+    }
+
+    /// All visible variables.
+    pub(super) fn whole_context(&self) -> R {
+        if let Some(known) = self.context.get() {
+            return Ok(known.clone());
+        }
+        let fields = self.records().visible().map(|(name, value)| Ok((V::text(name), self.data(value)?)));
+        let context = V::dict(fields.collect::<R<Dict>>()?)?;
+        Ok(self.context.get_or_init(|| context).clone())
     }
 
     pub(super) fn records(&self) -> Records<'s> {
@@ -92,6 +142,10 @@ impl<'s> It<'s> {
     /// Counts work.
     pub(super) fn step(&self, count: usize) -> R<()> {
         let steps = self.steps.get().saturating_add(count as u64);
+        // The clock isn't asked each time.
+        if (steps ^ self.steps.get()) >> CLOCK_BITS != 0 && Instant::now() > self.end {
+            return Err(Fault::limit("the expression takes too much time"));
+        }
         self.steps.set(steps);
         if steps > MAX_STEPS { Err(Fault::limit("the expression takes too much work")) } else { Ok(()) }
     }
@@ -117,14 +171,17 @@ impl<'s> It<'s> {
 
     fn node<'e>(&self, expr: &'e Expr, env: &Rc<Env<'e>>) -> R {
         if let Some(found) = self.stored(expr, env) {
-            return found.and_then(V::from_json);
+            return found.and_then(|found| self.data(found));
         }
         match expr {
             Expr::Null => Ok(V::Null),
             Expr::Bool(flag) => Ok(V::Bool(*flag)),
             Expr::Int(number) => Ok(V::Int(*number)),
             Expr::Float(number) => Ok(V::Float(*number)),
-            Expr::Text(text) | Expr::Word(text) => Ok(V::text(text)),
+            Expr::Text(text) | Expr::Word(text) => {
+                self.charge(if text.len() < SMALL_TEXT { 0 } else { text.len() })?;
+                Ok(V::text(text))
+            }
             Expr::Variable(name) => Ok(env.get(name)),
             Expr::List(args) => V::list(self.plain_args(args, env, "#list")?),
             Expr::Map(args) => self.map(Dict::default(), args, env),
@@ -185,6 +242,7 @@ impl<'s> It<'s> {
                     Env::function(env, name).is_none().then(|| self.records().variable(key))
                 }
                 ("result", []) => Env::function(env, name).is_none().then(|| self.records().result()),
+                ("item", []) => Env::function(env, name).is_none().then(|| Ok(self.records().whole_item())),
                 _ => None,
             },
             _ => None,

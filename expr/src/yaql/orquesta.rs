@@ -6,18 +6,15 @@ use super::call::As::Function;
 use super::call::{Call, Entry};
 use super::interp::wrong;
 use super::texts;
-use super::value::{Dict, Kind, R, V};
+use super::value::{Kind, R, V};
 use crate::workflow::{Fault, is_completed, is_failure, json_error};
 
 pub(super) const TABLE: &[Entry] = &[
     ("ctx", Function, "key?", |c| match c.optional(0)? {
-        Some(key) if key.truthy() => V::from_json(c.it.records().variable(&texts::text(&key))?),
-        _ => {
-            let fields = c.it.records().visible().map(|(name, value)| Ok((V::text(name), V::from_json(value)?)));
-            V::dict(fields.collect::<R<Dict>>()?)
-        }
+        Some(key) if key.truthy() => c.it.data(c.it.records().variable(&texts::text(&key))?),
+        _ => c.it.whole_context(),
     }),
-    ("result", Function, "", |c| V::from_json(c.it.records().result()?)),
+    ("result", Function, "", |c| c.it.data(c.it.records().result()?)),
     ("succeeded", Function, "", |c| c.it.records().current_is(|status| status == "succeeded").map(V::Bool)),
     ("failed", Function, "", |c| c.it.records().current_is(is_failure).map(V::Bool)),
     ("completed", Function, "", |c| c.it.records().current_is(is_completed).map(V::Bool)),

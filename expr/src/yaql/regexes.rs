@@ -78,7 +78,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
 ];
 
-fn slow(error: fancy_regex::Error) -> Fault {
+fn slow(error: impl std::fmt::Display) -> Fault {
     Fault::limit(&error.to_string())
 }
 

@@ -14,6 +14,8 @@ use crate::workflow::Fault;
 const UNINDEXED: usize = 8;
 /// Nesting of lists and mappings.
 const MAX_DEPTH: u16 = 100;
+/// Bytes of a value that an expression has built, about as JSON would have it; data of the workflow may be larger.
+const MAX_WEIGHT: usize = 64 << 20;
 
 pub(super) type R<T = V> = Result<T, Fault>;
 
@@ -53,7 +55,7 @@ pub(super) struct Seq {
     pub order: Option<Rc<Order>>,
     /// Python's own list, as parsed texts give it, and not one of YAQL's that can't be changed.
     pub thawed: bool,
-    depth: u16,
+    size: Size,
 }
 
 /// Keys of sorted items.
@@ -70,7 +72,35 @@ pub(super) struct Dict {
     pub thawed: bool,
     /// Places by key, of more than [`UNINDEXED`] entries.
     index: HashMap<V, usize>,
+    size: Size,
+}
+
+/// How much a value is when it is written out: parts may be shared, and then the whole is more than its memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    /// Lists and mappings within each other.
     depth: u16,
+    /// About the bytes of its text.
+    weight: usize,
+}
+
+impl Size {
+    fn around<'v>(items: impl Iterator<Item = &'v V>) -> Self {
+        items.fold(Self { depth: 1, weight: 2 }, |size, item| size.with(item))
+    }
+
+    fn with(self, item: &V) -> Self {
+        let Self { depth, weight } = item.size();
+        Self { depth: self.depth.max(depth + 1), weight: self.weight.saturating_add(weight) }
+    }
+
+    /// `data` may be as large as it is.
+    fn check(self, data: bool) -> R<()> {
+        if self.depth > MAX_DEPTH {
+            return Err(Fault::limit("the value is nested too deeply"));
+        }
+        if self.weight > MAX_WEIGHT && !data { Err(Fault::limit("the value is too large")) } else { Ok(()) }
+    }
 }
 
 #[derive(Debug)]
@@ -97,17 +127,17 @@ impl V {
     }
 
     pub(super) fn seq_open(items: Vec<Self>, kind: Kind, endless: bool) -> R {
-        let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
-        check_depth(depth)?;
-        Ok(Self::Seq(Rc::new(Seq { items, kind, endless, order: None, thawed: false, depth })))
+        let size = Size::around(items.iter());
+        size.check(false)?;
+        Ok(Self::Seq(Rc::new(Seq { items, kind, endless, order: None, thawed: false, size })))
     }
 
     /// What `orderBy` gives.
     pub(super) fn ordered(items: Vec<Self>, order: Order) -> R {
-        let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
-        check_depth(depth)?;
+        let size = Size::around(items.iter());
+        size.check(false)?;
         let order = Some(Rc::new(order));
-        Ok(Self::Seq(Rc::new(Seq { items, kind: Kind::Iter, endless: false, order, thawed: false, depth })))
+        Ok(Self::Seq(Rc::new(Seq { items, kind: Kind::Iter, endless: false, order, thawed: false, size })))
     }
 
     /// A set: doubles dropped, order of first appearance.
@@ -116,15 +146,16 @@ impl V {
     }
 
     pub(super) fn dict(dict: Dict) -> R {
-        check_depth(dict.depth)?;
+        dict.size.check(false)?;
         Ok(Self::Dict(Rc::new(dict)))
     }
 
-    fn depth(&self) -> u16 {
+    fn size(&self) -> Size {
         match self {
-            Self::Seq(seq) => seq.depth,
-            Self::Dict(dict) => dict.depth,
-            _ => 0,
+            Self::Seq(seq) => seq.size,
+            Self::Dict(dict) => dict.size,
+            Self::Text(text) => Size { depth: 0, weight: text.len() + 4 },
+            _ => Size { depth: 0, weight: 8 },
         }
     }
 
@@ -164,16 +195,17 @@ impl V {
             Value::String(text) => Self::text(text),
             Value::Array(items) => {
                 let items: Vec<Self> = items.iter().map(|item| Self::convert(item, thawed)).collect::<R<_>>()?;
-                let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
-                check_depth(depth)?;
-                Self::Seq(Rc::new(Seq { items, kind: Kind::List, endless: false, order: None, thawed, depth }))
+                let size = Size::around(items.iter());
+                size.check(true)?;
+                Self::Seq(Rc::new(Seq { items, kind: Kind::List, endless: false, order: None, thawed, size }))
             }
             Value::Object(fields) => {
                 let mut dict = Dict { thawed, ..Dict::default() };
                 for (name, field) in fields {
                     dict.insert(Self::text(name), Self::convert(field, thawed)?);
                 }
-                Self::dict(dict)?
+                dict.size.check(true)?;
+                Self::Dict(Rc::new(dict))
             }
         })
     }
@@ -248,10 +280,6 @@ fn key_text(key: &V) -> String {
     }
 }
 
-fn check_depth(depth: u16) -> R<()> {
-    if depth > MAX_DEPTH { Err(Fault::limit("the value is nested too deeply")) } else { Ok(()) }
-}
-
 /// Without doubles.
 pub(super) fn unique(items: Vec<V>) -> Vec<V> {
     let mut seen = HashSet::new();
@@ -280,7 +308,8 @@ impl Dict {
     }
 
     pub(super) fn insert(&mut self, key: V, value: V) {
-        self.depth = self.depth.max(1).max(1 + value.depth()).max(1 + key.depth());
+        let Size { depth, weight } = self.size.with(&key).with(&value);
+        self.size = Size { depth: depth.max(1), weight };
         match self.place(&key) {
             Some(at) => self.entries[at].1 = value,
             None => {

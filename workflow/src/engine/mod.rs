@@ -160,6 +160,7 @@ impl Engine {
     async fn create(&self, creation: Creation, work: Work) -> Result<(), EngineError> {
         let (id, launches) = (creation.id, creation.changes.launches.clone());
         let created = self.state.create(creation, self.options.hold).await?;
+        crate::failpoint::hit(crate::failpoint::BEGUN);
         if created == Created::New {
             self.remember(work, 1);
             self.launch_all(id, launches).await?;
