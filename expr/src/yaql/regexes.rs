@@ -36,7 +36,7 @@ pub(super) const TABLE: &[Entry] = &[
         let text = c.text(1)?;
         let V::Regex(regex) = c.value(0)? else { return wrong() };
         let mut out = Vec::new();
-        for found in regex.regex.captures_iter(&*text) {
+        for found in regex.regex.captures_iter(&text) {
             out.push(selected(c, &regex, &text, &found.map_err(slow)?, 2)?);
             c.it.charge(64)?;
             c.it.step(1)?;
