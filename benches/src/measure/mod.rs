@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 
 use crate::server::Server;
 
-const ALL: [&str; 7] = ["idle", "latency", "throughput", "rules", "timers", "workflows", "cli"];
+const ALL: [&str; 7] = ["idle", "latency", "throughput", "rules", "timers", "cli", "workflows"];
 
 /// Runs the named measurements, or all.
 pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> Result<()> {
@@ -26,8 +26,8 @@ pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> 
             "throughput" => executions::throughput(&bench).await?,
             "rules" => rules::run(&bench).await?,
             "timers" => timers::run(&bench).await?,
-            "workflows" => workflows::run(&bench).await?,
             "cli" => cli::run(&bench).await?,
+            "workflows" => workflows::run(&bench).await?,
             other => bail!("unknown measurement {other}: known are {}", ALL.join(", ")),
         }
     }

@@ -1,113 +1,145 @@
-//! Workflows: how long one takes, how with-items grow, and many at once.
+//! Workflows: from the request to the terminal state, items, and many at once.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::Bench;
-use super::executions::one;
-use crate::client::Client;
-use crate::server::PASSWORD;
+use crate::client::{Client, field};
+use crate::server::{PASSWORD, Server};
 use crate::stats::Samples;
 
-const RUNS: usize = 300;
-const AT_ONCE: usize = 1_000;
+const RUNS: usize = 200;
+const ITEMS: [usize; 3] = [1_000, 3_000, 10_000];
 const LIMIT: Duration = Duration::from_secs(600);
+/// Between two looks at an execution that takes seconds.
+const LOOK: Duration = Duration::from_millis(5);
 
-fn sequential(tasks: usize) -> String {
+/// A workflow of `count` tasks, one after the other.
+fn sequence(count: usize) -> String {
     let mut text = "version: 1.0\ntasks:\n".to_owned();
-    for task in 1..=tasks {
-        text += &format!("  t{task:02}:\n    action: core.noop\n");
-        if task < tasks {
-            text += &format!("    next:\n      - when: <% succeeded() %>\n        do: t{:02}\n", task + 1);
-        }
+    for n in 1..=count {
+        let next =
+            if n < count { format!(", next: [{{when: <% succeeded() %>, do: t{}}}]", n + 1) } else { String::new() };
+        text += &format!("  t{n}: {{action: core.noop{next}}}\n");
     }
     text
 }
 
-const ITEMS: &str = "version: 1.0
+const WITH_ITEMS: &str = "version: 1.0
 input: [count]
 tasks:
-  items:
+  t1:
     with: <% range(ctx(count)) %>
     action: core.noop
-output:
-  - done: <% task(items).result.items.len() %>
 ";
 
-impl Bench {
-    fn write_workflows(&self) -> Result<()> {
-        let actions = self.data.path().join("packs/trivial/actions");
-        std::fs::create_dir_all(actions.join("workflows"))?;
-        let all = [("one", sequential(1)), ("ten", sequential(10)), ("items", ITEMS.to_owned())];
-        for (name, definition) in all {
-            let parameters = if name == "items" { "{count: {type: integer, required: true}}" } else { "{}" };
-            let meta = format!(
-                "name: {name}\nrunner_type: orquesta\nentry_point: workflows/{name}.yaml\nenabled: true\n\
-                 parameters: {parameters}\n"
-            );
-            std::fs::write(actions.join(format!("{name}.yaml")), meta)?;
-            std::fs::write(actions.join(format!("workflows/{name}.yaml")), definition)?;
+/// Writes the pack `flows`.
+fn write_pack(packs: &Path) -> Result<()> {
+    let actions = packs.join("flows/actions");
+    std::fs::create_dir_all(actions.join("workflows"))?;
+    std::fs::write(
+        packs.join("flows/pack.yaml"),
+        "name: flows\nref: flows\ndescription: Workflows to measure\nversion: 1.0.0\nauthor: Squall\n\
+         email: squall@example.com\n",
+    )?;
+    let texts = [
+        ("one", sequence(1), ""),
+        ("ten", sequence(10), ""),
+        ("items", WITH_ITEMS.to_owned(), "  count: {type: integer}\n"),
+    ];
+    for (name, text, parameters) in texts {
+        std::fs::write(actions.join(format!("workflows/{name}.yaml")), text)?;
+        let parameters =
+            if parameters.is_empty() { "parameters: {}\n".to_owned() } else { format!("parameters:\n{parameters}") };
+        let meta = format!("name: {name}\nrunner_type: orquesta\nentry_point: workflows/{name}.yaml\n{parameters}");
+        std::fs::write(actions.join(format!("{name}.yaml")), meta)?;
+    }
+    Ok(())
+}
+
+async fn request(client: &mut Client, body: &Value) -> Result<String> {
+    let made = client.post("/api/v1/executions", body).await?;
+    Ok(made["id"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Waits until it has succeeded.
+async fn succeeds(client: &mut Client, id: &str, look: Duration) -> Result<()> {
+    let path = format!("/api/v1/executions/{id}?include_attributes=status");
+    let begin = Instant::now();
+    loop {
+        let answer = client.call(Method::GET, &path, Bytes::new()).await?;
+        match field(&answer, "status").unwrap_or_default() {
+            "succeeded" => return Ok(()),
+            status @ ("failed" | "timeout" | "canceled" | "abandoned") => anyhow::bail!("{id} ended {status}"),
+            _ => ensure!(begin.elapsed() < LIMIT, "{id} doesn't end"),
         }
-        Ok(())
+        if !look.is_zero() {
+            tokio::time::sleep(look).await;
+        }
     }
 }
 
 pub async fn run(bench: &Bench) -> Result<()> {
-    bench.write_workflows()?;
+    write_pack(&bench.data.path().join("packs"))?;
     let server = bench.server().await?;
     let mut client = Client::login(&server.authority, PASSWORD).await?;
-    client.post("/api/v1/packs/register", &json!({"packs": ["trivial"], "types": ["actions"]})).await?;
-    for (name, action) in [("1 task", "trivial.one"), ("10 tasks in a row", "trivial.ten")] {
-        let body = Bytes::from(json!({ "action": action }).to_string());
-        for _ in 0..20 {
-            one(&mut client, &body).await?;
-        }
+    client.post("/api/v1/packs/register", &json!({"packs": ["flows"], "types": ["actions"]})).await?;
+    for (name, what) in [("one", "1 task"), ("ten", "10 tasks in sequence")] {
+        let body = json!({"action": format!("flows.{name}"), "parameters": {}});
         let mut samples = Samples::default();
-        for _ in 0..RUNS {
-            samples.add(one(&mut client, &body).await?);
+        for run in 0..RUNS + 20 {
+            let begin = Instant::now();
+            let id = request(&mut client, &body).await?;
+            succeeds(&mut client, &id, Duration::ZERO).await?;
+            if run >= 20 {
+                samples.add(begin.elapsed());
+            }
         }
-        println!("workflow of {name} (noop), POST to terminal state: {}", samples.summary());
+        println!("workflow of {what}, POST to terminal state: {}", samples.summary());
     }
-    for count in [100, 1_000, 10_000] {
-        let taken = ended(&mut client, &json!({"action": "trivial.items", "parameters": {"count": count}})).await?;
-        println!("with-items of {count} noop: {:.2} s (resident {:.0} MB)", taken.as_secs_f64(), server.resident_mb());
+    for count in ITEMS {
+        let begin = Instant::now();
+        let id = request(&mut client, &json!({"action": "flows.items", "parameters": {"count": count}})).await?;
+        succeeds(&mut client, &id, LOOK).await?;
+        println!(
+            "workflow of {count} items: {:.2} s (resident {:.0} MB)",
+            begin.elapsed().as_secs_f64(),
+            server.resident_mb()
+        );
     }
+    at_once(&mut client, &server, 1_000).await
+}
+
+/// Many workflows of ten tasks under way together: how long they take, and the longest time in which none ended.
+async fn at_once(client: &mut Client, server: &Server, count: u64) -> Result<()> {
+    let path = "/api/v1/executions?action=flows.ten&status=succeeded&limit=1&include_attributes=id";
+    let before = client.total(path).await?;
     let begin = Instant::now();
-    for _ in 0..AT_ONCE {
-        client.post("/api/v1/executions", &json!({"action": "trivial.ten"})).await?;
+    for _ in 0..count {
+        request(client, &json!({"action": "flows.ten", "parameters": {}})).await?;
     }
-    let posted = begin.elapsed();
-    let path = "/api/v1/executions?action=trivial.ten&status=succeeded&limit=1&include_attributes=id";
-    let expected = (20 + RUNS + AT_ONCE) as u64;
-    while client.total(path).await? < expected {
-        anyhow::ensure!(begin.elapsed() < LIMIT, "workflows don't end");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let (requested, mut ended, mut last, mut stall) = (begin.elapsed(), 0, Instant::now(), Duration::ZERO);
+    while ended < count {
+        let now = client.total(path).await? - before;
+        if now > ended {
+            (ended, last) = (now, Instant::now());
+        }
+        stall = stall.max(last.elapsed());
+        ensure!(begin.elapsed() < LIMIT, "{ended} of {count} workflows ended");
+        tokio::time::sleep(LOOK).await;
     }
     println!(
-        "{AT_ONCE} workflows of 10 tasks at once: all ended after {:.1} s, posted within {:.1} s (resident {:.0} MB)",
+        "{count} workflows of 10 tasks at once: requested in {:.1} s, all ended after {:.1} s, none ended for at most \
+         {:.2} s (resident {:.0} MB)",
+        requested.as_secs_f64(),
         begin.elapsed().as_secs_f64(),
-        posted.as_secs_f64(),
+        stall.as_secs_f64(),
         server.resident_mb()
     );
     Ok(())
-}
-
-/// Requests one and looks now and then whether it has succeeded.
-async fn ended(client: &mut Client, body: &Value) -> Result<Duration> {
-    let begin = Instant::now();
-    let made = client.post("/api/v1/executions", body).await?;
-    let path = format!("/api/v1/executions/{}/attribute/status", made["id"].as_str().context("no id")?);
-    loop {
-        let status: Value = serde_json::from_slice(&client.call(Method::GET, &path, Bytes::new()).await?)?;
-        match status.as_str() {
-            Some("succeeded") => return Ok(begin.elapsed()),
-            Some("failed" | "timeout" | "abandoned" | "canceled") => anyhow::bail!("it ended {status}: {body}"),
-            _ => anyhow::ensure!(begin.elapsed() < LIMIT, "it doesn't end: {body}"),
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
