@@ -299,7 +299,7 @@ impl Keeper {
 
     /// Watches a running process.
     async fn attend(&mut self, spec: &Arc<Spec>, launched: Launched, told: Instant) -> (End, bool) {
-        let Launched { started, start, command } = launched;
+        let Launched { started, start, command, mut files } = launched;
         let mut process = started.process;
         let pid = process.pid();
         let began = Instant::now();
@@ -316,7 +316,6 @@ impl Keeper {
         let (heed, mut heeds) = mpsc::channel(16);
         let (told, believes) = watch::channel(told);
         let talk = Talking(tokio::task::spawn(self.talk(spec, heed, told).run(started.control, start)));
-        let mut files = Files::default();
         let end = loop {
             let order = tokio::select! {
                 exit = process.exit() => {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use super::files::Files;
 use super::known::Spec;
 use super::{SensorOptions, protocol};
 use crate::process::Command;
@@ -47,6 +48,8 @@ pub struct Launched {
     pub start: Value,
     /// For `core.st2.sensor.process_spawn`.
     pub command: String,
+    /// The code beside it, as it was before the process began.
+    pub files: Files,
 }
 
 impl Launcher {
@@ -78,6 +81,8 @@ impl Launcher {
         if !tokio::fs::try_exists(&file).await.unwrap_or(false) {
             return Err(Failure::new(format!("the sensor's file {} is not on this node", file.display())));
         }
+        let beside = file.clone();
+        let files = tokio::task::spawn_blocking(move || Files::beside(&beside)).await.unwrap_or_default();
         let (started, command) = if is_python {
             let interpreter = self.python.interpreter_of(services, &row.pack, &pack_directory).await?;
             let request = self.request(services, spec, &pack_directory, &file, &interpreter, &token).await;
@@ -86,7 +91,7 @@ impl Launcher {
         } else {
             (self.start_other(services, &file, &token)?, file.display().to_string())
         };
-        Ok(Launched { started, start, command })
+        Ok(Launched { started, start, command, files })
     }
 
     async fn start_python(&self, interpreter: &Interpreter, request: &Value) -> Result<Started, Failure> {
