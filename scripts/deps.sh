@@ -15,6 +15,9 @@ command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v python3 >/dev/null || packages+=(python3)
 if [ "$what" = test ]; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+    # The client of chat bots.
+    command -v npm >/dev/null || packages+=(nodejs npm)
+    command -v git >/dev/null || packages+=(git)
     # A directory service to log in by.
     command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || packages+=(slapd)
 fi

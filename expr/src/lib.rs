@@ -19,4 +19,6 @@ pub mod pyregex;
 pub mod workflow;
 mod yaql;
 
-pub use jinja::{Context, KeyAnswer, KeyRequest, KeySource, NoKeys, RenderError, is_template, render, render_text};
+pub use jinja::{
+    Context, KeyAnswer, KeyRequest, KeySource, NoKeys, RenderError, is_template, render, render_lenient, render_text,
+};

@@ -18,6 +18,7 @@
 //! | [`host`] | options and what all runs of the node share |
 
 pub mod announcement;
+mod chat_result;
 pub mod host;
 pub mod http_request;
 pub mod inquirer;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::runner::Runner;
 use crate::unavailable::Unavailable;
 use crate::{
-    announcement, http_request, inquirer, local_shell_cmd, local_shell_script, noop, pack_management, python_script,
+    announcement, chat_result, http_request, inquirer, local_shell_cmd, local_shell_script, noop, pack_management,
+    python_script,
 };
 
 /// Runner types by name.
@@ -30,7 +31,9 @@ impl Default for Registry {
             ("inquirer", Arc::new(inquirer::Inquirer)),
         ];
         let packs: Arc<dyn Runner> = Arc::new(pack_management::PackManagement);
-        let native = pack_management::ACTIONS.into_iter().map(|action| (action, packs.clone())).collect();
+        let mut native: HashMap<_, _> =
+            pack_management::ACTIONS.into_iter().map(|action| (action, packs.clone())).collect();
+        native.insert(chat_result::ACTION, Arc::new(chat_result::ChatResult));
         Self { runners: runners.into(), native, missing: Arc::new(Unavailable) }
     }
 }

@@ -120,6 +120,13 @@ impl Compiled {
         Ok(Self { env, expression, names, candidates, key_paths, asks_keys })
     }
 
+    /// A template whose undefined variables are empty texts.
+    pub(crate) fn lenient(text: &str) -> Result<Self, RenderError> {
+        let mut compiled = Self::new(text, false)?;
+        compiled.env.set_undefined_behavior(UndefinedBehavior::Lenient);
+        Ok(compiled)
+    }
+
     /// Variables that the template takes from its context; those that the engine itself has are left out.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let globals = |name: &str| BASE.globals().any(|(global, _)| global == name);

@@ -146,5 +146,13 @@ pub fn render_text(template: &str, context: &Context<'_>) -> Result<String, Rend
     context.with(|variables| compile(template, false)?.text(variables))
 }
 
+/// As [`render_text`], but undefined variables are empty: for texts that people read (spec/chatops.md §5). Not cached.
+pub fn render_lenient(template: &str, context: &Context<'_>) -> Result<String, RenderError> {
+    if !is_template(template) {
+        return Ok(template.to_owned());
+    }
+    context.with(|variables| Compiled::lenient(template)?.text(variables))
+}
+
 #[cfg(test)]
 mod tests;

@@ -171,7 +171,8 @@ async fn who_comes_back_gets_what_it_missed() {
     server.action("acme", "say", "noop", json!({})).await;
     let mut plain = Reader::open(&server, "/v1/stream").await;
     let mut first = Reader::open(&server, "/v1/stream?ids=true").await;
-    (plain.until("\n").await, first.until("\n").await);
+    plain.until("\n").await;
+    first.until("\n").await;
     announce(&server, "one");
     first.until("one\n").await;
     let seen = ids(first.until("}\n\n").await);

@@ -138,7 +138,10 @@ impl Bed {
 
     pub fn write_sensor(&self, name: &str, text: &str) {
         let path = self.pack("p").join("sensors").join(format!("{name}.py"));
-        std::fs::write(path, format!("{PRELUDE}{text}")).unwrap();
+        // At once: a process that starts meanwhile would read half of it, and start again.
+        let whole = path.with_extension("new");
+        std::fs::write(&whole, format!("{PRELUDE}{text}")).unwrap();
+        std::fs::rename(whole, path).unwrap();
     }
 
     pub async fn add_row(&self, pack: &str, name: &str, file: &str, more: Value) {

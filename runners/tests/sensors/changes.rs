@@ -52,9 +52,9 @@ async fn disabling_stops_and_enabling_starts() {
 async fn new_code_restarts_its_sensor_alone() {
     let Some((bed, one, two)) = two().await else { return };
     // A module that the sensor imports later counts from then on.
-    bed.write_sensor("One", &format!("import helper\n{}", waiting("One")));
     let helper = bed.pack("p").join("sensors/helper.py");
     std::fs::write(&helper, "A = 1\n").unwrap();
+    bed.write_sensor("One", &format!("import helper\n{}", waiting("One")));
     let one = restarted(&bed, "p.One", one).await;
     // Written again as it was.
     bed.write_sensor("One", &format!("import helper\n{}", waiting("One")));
