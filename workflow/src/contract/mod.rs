@@ -36,6 +36,12 @@ pub trait Factory: Send + Sync {
     /// Breaks connections of drains under way, where there are any to break.
     async fn disturb(&self);
 
+    /// Whether that takes a lock from somebody who still decides: then two may decide at once, and one of them can't
+    /// commit.
+    fn takes_locks(&self) -> bool {
+        false
+    }
+
     /// Removes everything, after the test.
     async fn clean(&self);
 }

@@ -86,6 +86,10 @@ impl Factory for Schema {
         self.kill(0.3).await;
     }
 
+    fn takes_locks(&self) -> bool {
+        true
+    }
+
     async fn clean(&self) {
         let nodes: Vec<_> = self.nodes.lock().drain().collect();
         for (_, state) in nodes {
