@@ -25,6 +25,11 @@ pub fn is_pack_ref(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
+/// Where a pack's configuration lies.
+pub fn config_file(base_path: &Path, pack: &str) -> PathBuf {
+    base_path.join("configs").join(format!("{pack}.yaml"))
+}
+
 /// The first directory of that name that is a pack.
 pub fn find(pack_dirs: &[PathBuf], name: &str) -> Result<PackDir, ContentError> {
     let missing = || {

@@ -48,7 +48,7 @@ fn read_blocking(dir: PackDir, base_path: &Path) -> PackFiles {
         Err(format!("Pack \"{}\" is missing pack.yaml file", dir.name))
     };
     let optional = |path: PathBuf, shown: String| path.is_file().then(|| (shown, read_object(&path)));
-    let config = base_path.join("configs").join(format!("{}.yaml", dir.name));
+    let config = crate::pack_dir::config_file(base_path, &dir.name);
     PackFiles {
         files: dir.files(),
         manifest,

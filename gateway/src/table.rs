@@ -1,8 +1,8 @@
 //! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
 
 use crate::api::{
-    actions, aliases, apikeys, cluster, executions, inquiries, keys, packs, policies, rbac, root, rule_enforcements,
-    rules, runner_types, service_registry, simple, trigger_instances, triggers, webhooks, workflows,
+    actions, aliases, apikeys, cluster, configs, executions, inquiries, keys, packs, policies, rbac, root,
+    rule_enforcements, rules, runner_types, service_registry, simple, trigger_instances, triggers, webhooks, workflows,
 };
 use crate::auth::tokens;
 use crate::http::route::Route;
@@ -63,6 +63,9 @@ fn content() -> Vec<Route> {
         Api POST "/actions/{ref}/clone" [Checked("action_create")] actions::clone::clone;
 
         Api GET "/packs" [Permission("pack_list")] packs::list;
+        Api GET "/packs/index" [Permission("pack_search")] packs::index::all;
+        Api POST "/packs/index/search" [Permission("pack_search")] packs::index::search;
+        Api GET "/packs/index/health" [Permission("pack_views_index_health")] packs::index::health;
         Api GET "/packs/views/files/{ref}" [Permission("pack_view")] packs::files::all;
         Api GET "/packs/views/file/{ref}/{path...}" [Permission("pack_view")] packs::files::one;
         Api POST "/packs/register" [Permission("pack_register")] packs::register::register;
@@ -86,10 +89,11 @@ fn content() -> Vec<Route> {
         Api PUT "/sensortypes/{ref}" [Permission("sensor_type_modify")] simple::update_sensor;
         Api GET "/timers" [Permission("timer_list")] simple::timers;
         Api GET "/timers/{ref}" [Permission("timer_view")] simple::timer;
-        Api GET "/configs" [Permission("pack_list")] simple::configs;
-        Api GET "/configs/{pack}" [Permission("pack_view")] simple::config;
-        Api GET "/config_schemas" [Permission("pack_list")] simple::config_schemas;
-        Api GET "/config_schemas/{pack}" [Permission("pack_view")] simple::config_schema;
+        Api GET "/configs" [Permission("pack_list")] configs::list;
+        Api GET "/configs/{pack}" [Permission("pack_view")] configs::get;
+        Api PUT "/configs/{pack}" [Permission("pack_config")] configs::replace;
+        Api GET "/config_schemas" [Permission("pack_list")] configs::schemas;
+        Api GET "/config_schemas/{pack}" [Permission("pack_view")] configs::schema;
 
         Api GET "/policytypes" [Permission("policy_type_list")] policies::list_types;
         Api GET "/policytypes/{ref}" [Permission("policy_type_view")] policies::get_type;

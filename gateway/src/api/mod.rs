@@ -4,6 +4,7 @@ pub mod actions;
 pub mod aliases;
 pub mod apikeys;
 pub mod cluster;
+pub mod configs;
 pub mod executions;
 pub mod inquiries;
 pub mod keys;

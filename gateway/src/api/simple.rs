@@ -1,9 +1,8 @@
-//! Resources that are mostly listed and read here: sensor types, timers, configurations and their schemas.
+//! Resources that are mostly listed and read here: sensor types and timers.
 
 use bus::Change;
-use model::{Config, ConfigSchema, Object, SensorType, Trigger};
-use serde_json::{Value, json};
-use store::{Order, Query as Find, StoreExt};
+use model::{SensorType, Trigger};
+use store::{Order, StoreExt};
 
 use super::{changed, refuse_system_pack};
 use crate::context::Ctx;
@@ -87,69 +86,4 @@ pub async fn timer(ctx: Ctx) -> Result<Reply, ApiError> {
         return Err(ApiError::unknown_ref(text));
     }
     Reply::json(&trigger.to_api())
-}
-
-pub(crate) const CONFIGS: ListSpec = ListSpec {
-    default_limit: Some(100),
-    filters: &[],
-    sortable: &[("pack", "pack")],
-    order: &[Order::Asc("pack")],
-    attributes: Attributes::plain(&["id", "pack", "values"]),
-    offset: true,
-};
-
-/// Secret values masked as the pack's schema says.
-async fn show_config(ctx: &Ctx, config: &Config) -> Result<Object, ApiError> {
-    let mut object = config.to_api();
-    if !ctx.show_secrets()? && ctx.services().settings.mask_secrets {
-        let schema = ctx.services().catalog.config_schema(&config.pack).await?;
-        let properties = schema.map(|schema| schema.attributes.clone()).unwrap_or_default();
-        let schema = json!({"type": "object", "properties": properties});
-        let values = model::schema::mask(&schema, &Value::Object(config.values.clone()));
-        object.insert("values".to_owned(), values);
-    }
-    Ok(object)
-}
-
-/// `GET /configs`.
-pub async fn configs(ctx: Ctx) -> Result<Reply, ApiError> {
-    let list = CONFIGS.parse(&ctx)?;
-    let (rows, total) = list.fetch::<Config>(&ctx).await?;
-    let mut items = Vec::with_capacity(rows.len());
-    for row in &rows {
-        items.push(show_config(&ctx, row).await?);
-    }
-    list.reply(items, total)
-}
-
-/// `GET /configs/{pack}`.
-pub async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
-    let pack = ctx.params.get("pack");
-    match ctx.services().store.first::<Config>(&Find::eq("pack", pack)).await? {
-        Some(config) => Reply::json(&show_config(&ctx, &config).await?),
-        None => Err(ApiError::not_found(format!("Unable to identify resource with pack_ref \"{pack}\"."))),
-    }
-}
-
-pub(crate) const SCHEMAS: ListSpec = ListSpec {
-    default_limit: Some(100),
-    filters: &[],
-    sortable: &[("pack", "pack")],
-    order: &[Order::Asc("pack")],
-    attributes: Attributes::plain(&["id", "pack", "attributes"]),
-    offset: true,
-};
-
-/// `GET /config_schemas`.
-pub async fn config_schemas(ctx: Ctx) -> Result<Reply, ApiError> {
-    list::simple::<ConfigSchema>(&ctx, &SCHEMAS, ConfigSchema::to_api).await
-}
-
-/// `GET /config_schemas/{pack}`.
-pub async fn config_schema(ctx: Ctx) -> Result<Reply, ApiError> {
-    let pack = ctx.params.get("pack");
-    match ctx.services().store.first::<ConfigSchema>(&Find::eq("pack", pack)).await? {
-        Some(schema) => Reply::json(&schema.to_api()),
-        None => Err(ApiError::not_found(format!("Unable to identify resource with pack_ref \"{pack}\"."))),
-    }
 }

@@ -1,8 +1,8 @@
 //! What a route is for, takes and answers: all that its row in the table doesn't say.
 
 use crate::api::{
-    actions, aliases, apikeys, executions, keys, packs, policies, rule_enforcements, rules, runner_types, simple,
-    trigger_instances, triggers,
+    actions, aliases, apikeys, configs, executions, keys, packs, policies, rule_enforcements, rules, runner_types,
+    simple, trigger_instances, triggers,
 };
 use crate::auth::tokens;
 use crate::http::list::ListSpec;
@@ -167,15 +167,21 @@ fn content(method: &str, pattern: &str) -> Option<Doc> {
         ("POST", "/packs/uninstall") => {
             shows("Removes packs.", Answer::Object).status(202).shape(&packs::install::UNINSTALL)
         }
+        ("GET", "/packs/index") => shows("What the indexes of packs know.", Answer::Object),
+        ("POST", "/packs/index/search") => shows("Packs of the indexes.", Answer::Json).shape(&packs::index::SEARCH),
+        ("GET", "/packs/index/health") => shows("Whether the indexes of packs answer.", Answer::Object),
         ("GET", "/runnertypes") => lists("Runners.", &runner_types::SPEC, "RunnerType"),
         ("GET", "/runnertypes/{name}") => one("A runner.", "RunnerType"),
         ("PUT", "/runnertypes/{name}") => one("Switches a runner on or off.", "RunnerType").shape(&runner_types::BODY),
         ("GET", "/sensortypes") => lists("Sensors.", &simple::SENSORS, "SensorType"),
         ("GET", "/sensortypes/{ref}") => one("A sensor.", "SensorType"),
         ("PUT", "/sensortypes/{ref}") => one("Switches a sensor on or off.", "SensorType").shape(&simple::SENSOR_BODY),
-        ("GET", "/configs") => lists("Configurations of packs.", &simple::CONFIGS, "Config"),
+        ("GET", "/configs") => lists("Configurations of packs.", &configs::CONFIGS, "Config"),
         ("GET", "/configs/{pack}") => one("A pack's configuration.", "Config").query(SECRETS),
-        ("GET", "/config_schemas") => lists("Schemas of configurations.", &simple::SCHEMAS, "ConfigSchema"),
+        ("PUT", "/configs/{pack}") => {
+            one("Replaces a pack's configuration.", "Config").query(SECRETS).body(Body::Object)
+        }
+        ("GET", "/config_schemas") => lists("Schemas of configurations.", &configs::SCHEMAS, "ConfigSchema"),
         ("GET", "/config_schemas/{pack}") => one("The schema of a pack's configuration.", "ConfigSchema"),
         ("GET", "/policytypes") => shows("Kinds of policies.", Answer::Array).query(PAGE),
         ("GET", "/policytypes/{ref}") => shows("A kind of policies.", Answer::Object),

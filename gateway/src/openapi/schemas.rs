@@ -4,7 +4,7 @@ use model::Object;
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    actions, aliases, apikeys, executions, packs, policies, rule_enforcements, rules, runner_types, simple,
+    actions, aliases, apikeys, configs, executions, packs, policies, rule_enforcements, rules, runner_types, simple,
     trigger_instances, triggers,
 };
 use crate::http::list::ListSpec;
@@ -15,8 +15,8 @@ const RESOURCES: [(&str, &ListSpec); 14] = [
     ("Action", &actions::SPEC),
     ("ActionAlias", &aliases::SPEC),
     ("ApiKey", &apikeys::SPEC),
-    ("Config", &simple::CONFIGS),
-    ("ConfigSchema", &simple::SCHEMAS),
+    ("Config", &configs::CONFIGS),
+    ("ConfigSchema", &configs::SCHEMAS),
     ("Execution", &executions::read::SPEC),
     ("Pack", &packs::SPEC),
     ("Policy", &policies::SPEC),

@@ -11,6 +11,7 @@ mod executions;
 mod files;
 mod golden;
 mod idempotency;
+mod packs;
 mod rbac;
 mod recordings;
 mod stream;

@@ -86,7 +86,12 @@ impl Server {
         let bus = LocalBus::default();
         let packs = dir.path().join("packs");
         std::fs::create_dir(&packs).unwrap();
-        let settings = Settings { base_path: dir.path().to_owned(), pack_dirs: vec![packs], ..Settings::default() };
+        let settings = Settings {
+            base_path: dir.path().to_owned(),
+            pack_dirs: vec![packs],
+            index_urls: vec![format!("file://{}", dir.path().join("index.json").display())],
+            ..Settings::default()
+        };
         let crypto = Crypto::from_key_file(&Crypto::generate_key_file()).unwrap();
         let store = Arc::new(SqliteStore::temporary().await.unwrap());
         let services = Services::new(

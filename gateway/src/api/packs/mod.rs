@@ -1,6 +1,7 @@
 //! Packs: what is registered, their files, and registering (spec/api.md §7.10).
 
 pub mod files;
+pub mod index;
 pub mod install;
 pub mod register;
 
