@@ -242,6 +242,68 @@ async fn failed_tasks_run_again_in_the_same_workflow() -> Result<()> {
     Ok(())
 }
 
+/// A workflow around one of the examples that fail while a file says so.
+const AROUND: &str = "version: 1.0
+input: [tempfile]
+tasks:
+  before:
+    action: core.noop
+    next:
+      - when: <% succeeded() %>
+        do: sub
+  sub:
+    action: examples.orquesta-test-rerun-with-items tempfile=<% ctx(tempfile) %>
+    next:
+      - when: <% succeeded() %>
+        do: after
+  after:
+    action: core.noop
+output:
+  - by: <% ctx(st2).action_execution_id %>
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_tasks_of_workflows_below_run_again() -> Result<()> {
+    let bed = Bed::new().await?;
+    let pack = bed.node.data_dir.join("packs/nested");
+    std::fs::create_dir_all(pack.join("actions/workflows"))?;
+    std::fs::write(
+        pack.join("pack.yaml"),
+        "name: nested\nref: nested\ndescription: Around\nversion: 1.0.0\nauthor: a\nemail: a@b.cc\n",
+    )?;
+    std::fs::write(pack.join("actions/workflows/around.yaml"), AROUND)?;
+    std::fs::write(
+        pack.join("actions/around.yaml"),
+        "name: around\nrunner_type: orquesta\nentry_point: workflows/around.yaml\n\
+         parameters: {tempfile: {type: string, required: true}}\n",
+    )?;
+    bed.api.post("/v1/packs/register", &json!({"packs": ["nested"], "types": ["actions"]})).await?;
+    let file = bed.file("verdict", "1")?;
+    // Executions of the workflow below: the item that failed and what follows, or all items and what follows.
+    for (reset, expected) in [(json!([]), 2), (json!(["sub.check"]), 4)] {
+        std::fs::write(&file, "1")?;
+        let failed = bed.ends("nested.around", json!({"tempfile": path(&file)})).await?;
+        assert_eq!(failed["status"], "failed", "{failed:#}");
+        std::fs::write(&file, "0")?;
+        let body = json!({"tasks": ["sub.check"], "reset": reset});
+        let rerun = bed.api.post(&format!("/v1/executions/{}/re_run", text(&failed["id"])), &body).await?;
+        let ended = bed.api.finished(&text(&rerun["id"]), LONG).await;
+        assert_eq!(ended["status"], "succeeded", "{ended:#}");
+        assert_eq!(ended["result"]["output"]["by"], rerun["id"], "expressions see the execution that runs it again");
+        let all = bed.children(&text(&ended["id"])).await?;
+        let own: Vec<_> = all.iter().filter(|child| child["parent"] == ended["id"]).collect();
+        assert_eq!(own.len(), 2, "the workflow below and what follows it: {own:#?}");
+        let sub = own.iter().find(|child| is_workflow(child)).context("the workflow below")?;
+        assert_eq!(sub["context"]["re-run"]["tasks"], json!(["check"]));
+        assert_eq!(all.iter().filter(|child| child["parent"] == sub["id"]).count(), expected);
+        let path = format!("/v1/executions/{}/re_run", text(&failed["id"]));
+        let refused = bed.api.post(&path, &json!({"tasks": ["before.nothing"]})).await?;
+        let refused = bed.api.finished(&text(&refused["id"]), LONG).await;
+        assert!(text(&refused["result"]["errors"][0]["message"]).contains("ran no workflow"), "{refused:#}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_goes_on_where_it_was() -> Result<()> {
     let mut bed = Bed::new().await?;

@@ -228,7 +228,8 @@ async fn cancel_waits_for_what_runs_and_a_rerun_goes_on() {
     let state: Arc<dyn WorkflowState> = database.state().await;
     let world = Arc::new(World::default());
     let engine = engine(&state, &world, 8);
-    let text = "tasks:\n  a: {action: x.y, next: [{when: <% succeeded() %>, do: b}]}\n  b: {action: x.y}\n";
+    let text = "tasks:\n  a: {action: x.y, next: [{when: <% succeeded() %>, do: b}]}\n  \
+                b: {action: x.y, input: {by: <% ctx(st2) %>}}\n";
     engine.begin(begin(text, json!({}))).await.unwrap();
     let first = world.orders.lock().values().next().cloned().unwrap();
     engine.deliver(id(1), &[message::wish(id(70), Wish::Cancel, now())]).await.unwrap();
@@ -238,8 +239,21 @@ async fn cancel_waits_for_what_runs_and_a_rerun_goes_on() {
     assert_eq!(world.end().unwrap().status, Status::Canceled);
     world.reports.lock().clear();
     let again = message::Again { task: "a".to_owned(), route: 0, reset_items: false };
-    engine.deliver(id(1), &[message::rerun(id(3), Some(vec![again]), now())]).await.unwrap();
+    let link = json!({"ref": first.id, "tasks": ["below"]});
+    let below = message::Below { task: "a".to_owned(), route: 0, item: None, link: link.clone() };
+    let context = json!({"st2": {"action_execution_id": id(3)}}).as_object().cloned().unwrap();
+    let rerun = message::Rerun { tasks: Some(vec![again]), below: vec![below], context };
+    engine.deliver(id(1), &[message::rerun(id(3), rerun, now())]).await.unwrap();
     let end = play(&engine, &world, |_| (Status::Succeeded, json!(1))).await;
     assert_eq!((end.status, end.execution), (Status::Succeeded, id(3)));
+    let orders = world.orders.lock().clone();
+    let links: Vec<_> = orders.values().filter_map(|order| order.again.clone()).collect();
+    assert_eq!(links, [link], "the task says where the workflow below goes on");
+    let seen = orders.values().find(|order| order.task == "b").unwrap();
+    assert_eq!(
+        seen.input,
+        json!({"by": {"action_execution_id": id(3)}}),
+        "expressions see the execution that shows the workflow now"
+    );
     assert_eq!(state.head_of_execution(id(3)).await.unwrap().unwrap().id, id(1));
 }

@@ -66,6 +66,9 @@ impl NodeHost {
                 context.insert(key.to_owned(), value.clone());
             }
         }
+        if let Some(again) = &order.again {
+            context.insert("re-run".to_owned(), again.clone());
+        }
         context.insert("trace_context".to_owned(), json!({"id_": executions::trace_of(parent)}));
         context
     }

@@ -33,7 +33,7 @@ fn refused(errors: &Value) -> Ending {
 impl Runner for Orquesta {
     async fn run(&self, run: &mut Run<'_>) -> Result<Ending, Failure> {
         if let Some(rerun) = Rerun::of(run.execution) {
-            return self.workflows.rerun(run.execution, rerun).await;
+            return self.workflows.rerun(run, rerun).await;
         }
         let file = run.entry_file(&run.pack_directory().await?)?;
         let text = tokio::fs::read_to_string(&file)
@@ -83,7 +83,7 @@ fn unknown_tasks(document: &Document, names: Option<&Value>) -> Vec<String> {
 }
 
 /// What expressions see beside inputs.
-fn context_of(run: &Run<'_>, workflow: Id) -> Object {
+pub(super) fn context_of(run: &Run<'_>, workflow: Id) -> Object {
     let execution = run.execution;
     let mut st2 = Object::from_iter([
         ("action_execution_id".to_owned(), json!(execution.id)),

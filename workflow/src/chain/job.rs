@@ -336,6 +336,7 @@ impl Chain {
             delay: None,
             at: env.now,
             chain: Some(Box::new(ChainLink { node: node.shown(), notify })),
+            again: None,
         }));
     }
 

@@ -82,6 +82,9 @@ pub struct Order {
     /// Of a chain's node.
     #[serde(default)]
     pub chain: Option<Box<ChainLink>>,
+    /// Of a workflow that goes on from some of its tasks: what its execution's context says under `re-run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Value>,
 }
 
 /// What an execution keeps of the chain it belongs to (spec/actionchain.md §3, §7).

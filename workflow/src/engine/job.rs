@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::host::{Order, Report, Signal, Wish};
-use super::message::Content;
+use super::message::{Below, Content, Rerun};
 use crate::orquesta::{
     ActionRequest, ConductError, Conductor, Env, ErrorEntry, RerunRequest, Status, TaskEvent, TaskRequest,
 };
@@ -29,6 +29,8 @@ pub struct Job {
     pub launches: u64,
     /// What its execution was told last.
     pub reported: Status,
+    /// Where a re-run goes on in workflows below, until these are launched.
+    pub below: Vec<Below>,
     pub(super) touched: BTreeSet<Id>,
 }
 
@@ -63,6 +65,7 @@ impl Job {
             running: BTreeMap::new(),
             launches: 0,
             reported: Status::Unset,
+            below: Vec::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -101,27 +104,31 @@ impl Job {
                 self.take_status(source, Status::Failed, Some(result), env, &mut effects)?;
             }
             Content::Wish { wish } => self.take_wish(wish, &mut effects),
-            Content::Rerun { execution, tasks } => {
-                let tasks = tasks.map(|tasks| tasks.into_iter().map(RerunRequest::from).collect::<Vec<_>>());
-                match self.conductor.rerun(tasks.as_deref()) {
-                    Ok(()) => {
-                        self.execution = execution;
-                        self.reported = Status::Unset;
-                        if self.conductor.is_idle() {
-                            self.conductor.fail_with(ErrorEntry::new("There is nothing to run again."));
-                        }
-                    }
-                    Err(error) => {
-                        let result = json!({"output": null, "errors": [{"message": error.to_string()}]});
-                        let status = Status::Failed;
-                        effects.push(Effect::Report(Report { execution, status, result: Some(result), at: env.now }));
-                    }
-                }
-                effects.push(Effect::Note("rerun", json!({ "execution": execution })));
-            }
+            Content::Rerun { execution, rerun } => self.take_rerun(execution, rerun, env, &mut effects),
         }
         self.proceed(env, &mut effects)?;
         Ok(effects)
+    }
+
+    fn take_rerun(&mut self, execution: Id, rerun: Rerun, env: Env<'_>, effects: &mut Vec<Effect>) {
+        let tasks = rerun.tasks.map(|tasks| tasks.into_iter().map(RerunRequest::from).collect::<Vec<_>>());
+        match self.conductor.rerun(tasks.as_deref()) {
+            Ok(()) => {
+                self.execution = execution;
+                self.reported = Status::Unset;
+                self.below = rerun.below;
+                self.conductor.amend_context(rerun.context);
+                if self.conductor.is_idle() {
+                    self.conductor.fail_with(ErrorEntry::new("There is nothing to run again."));
+                }
+            }
+            Err(error) => {
+                let result = json!({"output": null, "errors": [{"message": error.to_string()}]});
+                let status = Status::Failed;
+                effects.push(Effect::Report(Report { execution, status, result: Some(result), at: env.now }));
+            }
+        }
+        effects.push(Effect::Note("rerun", json!({ "execution": execution })));
     }
 
     fn take_status(
@@ -245,6 +252,7 @@ impl Job {
             let id = Id::derive("workflow-execution", self.created, &[&self.id.to_string(), &number]);
             // With a limit, only the first items wait (spec/orquesta.md §13).
             let waits = item.is_none_or(|item| concurrency.is_none_or(|limit| i64::from(item) < limit));
+            let again = self.below.iter().position(|below| below.is_for(&task, route, item));
             let order = Order {
                 id,
                 parent: self.execution,
@@ -260,6 +268,7 @@ impl Job {
                     .map(|seconds| seconds * 1000),
                 at: env.now,
                 chain: None,
+                again: again.map(|at| self.below.swap_remove(at).link),
             };
             self.running.insert(id, Running { task: task.to_string(), route, item, waits: None });
             self.touched.insert(id);

@@ -1,5 +1,6 @@
 //! What is put into a workflow's inbox.
 
+use model::resource::Object;
 use model::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,8 +37,38 @@ pub enum Content {
     /// Run again, shown by another execution.
     Rerun {
         execution: Id,
-        tasks: Option<Vec<Again>>,
+        #[serde(flatten)]
+        rerun: Rerun,
     },
+}
+
+/// How a workflow is run again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rerun {
+    /// These tasks, or all that abended.
+    pub tasks: Option<Vec<Again>>,
+    /// Tasks whose workflows go on from some of their own tasks instead of beginning anew.
+    #[serde(default)]
+    pub below: Vec<Below>,
+    /// What expressions see of the new execution: `st2` and `parent`.
+    #[serde(default)]
+    pub context: Object,
+}
+
+/// A task, or an item of it, whose workflow goes on where it failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Below {
+    pub task: String,
+    pub route: u32,
+    pub item: Option<u32>,
+    /// The execution to run again and the tasks in it: what the context of the next one says under `re-run`.
+    pub link: Value,
+}
+
+impl Below {
+    pub(super) fn is_for(&self, task: &str, route: u32, item: Option<u32>) -> bool {
+        self.task == task && self.route == route && self.item == item
+    }
 }
 
 /// A task to run again.
@@ -71,9 +102,9 @@ pub fn wish(request: Id, wish: Wish, at: Timestamp) -> Message {
     message(request, 1, WISH, &Content::Wish { wish }, at)
 }
 
-/// A new execution runs a completed workflow again: the tasks given, or all that abended.
-pub fn rerun(execution: Id, tasks: Option<Vec<Again>>, at: Timestamp) -> Message {
-    message(execution, 1, RERUN, &Content::Rerun { execution, tasks }, at)
+/// A new execution runs a completed workflow again.
+pub fn rerun(execution: Id, rerun: Rerun, at: Timestamp) -> Message {
+    message(execution, 1, RERUN, &Content::Rerun { execution, rerun }, at)
 }
 
 fn message(source: Id, attempt: u32, kind: &str, content: &Content, at: Timestamp) -> Message {

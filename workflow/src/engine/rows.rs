@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use super::host::{Order, Report, Signal};
 use super::job::{Effect, Job, Running};
+use super::message::Below;
 use super::{EngineError, ORQUESTA};
 use crate::changes::{Changes, Creation};
 use crate::limits::{MAX_BODY_BYTES, MAX_PAGE};
@@ -45,6 +46,8 @@ struct HeadBody {
     errors: usize,
     reruns: Vec<Vec<u32>>,
     output: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    below: Vec<Below>,
 }
 
 /// A launch by its kind.
@@ -104,6 +107,7 @@ pub fn changes(
         errors: state.errors.len(),
         reruns: state.reruns.clone(),
         output: state.output.is_some(),
+        below: job.below.clone(),
     };
     let head = HeadState {
         execution: job.execution,
@@ -148,6 +152,12 @@ pub fn changes(
         let result = items.result(item as usize).map(json).transpose()?.unwrap_or_default();
         let body = out.fit(&format!("item/{number}/{item}"), result);
         out.changes.items.push(Item { task: place(number), item, status: status.to_string(), body });
+    }
+    if delta.initial
+        && delta.contexts > 0
+        && let Some(initial) = state.contexts.values().first()
+    {
+        out.cell("ctx", &key(0), json(initial)?);
     }
     for (at, context) in state.contexts.values().iter().enumerate().skip(delta.contexts) {
         out.cell("ctx", &key(at as u64), json(context)?);
@@ -285,6 +295,7 @@ pub async fn load(drain: &dyn Drain, head: &Head) -> Result<Job, EngineError> {
     }
     job.launches = body.launches;
     job.reported = body.reported;
+    job.below = body.below;
     Ok(job)
 }
 

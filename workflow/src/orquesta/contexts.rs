@@ -83,6 +83,13 @@ impl Contexts {
         (index, self.link(Link::Push { base, context: index }))
     }
 
+    /// Replaces keys of the initial context.
+    pub fn amend_initial(&mut self, with: Object) {
+        let Some(initial) = self.values.first_mut() else { return };
+        Arc::make_mut(initial).extend(with);
+        self.cache = Mutex::default();
+    }
+
     /// The list `base` with `more` behind it.
     pub fn join(&mut self, base: ListId, more: ListId) -> ListId {
         // Nothing but the initial context comes with it.

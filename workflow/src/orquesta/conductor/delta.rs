@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use model::resource::Object;
+
 use super::super::state::State;
 use super::Conductor;
 
@@ -12,6 +14,7 @@ pub(super) struct Dirty {
     pub staged: BTreeSet<u64>,
     pub items: BTreeSet<(u64, u32)>,
     pub errors: usize,
+    initial: bool,
     contexts: usize,
     links: usize,
     routes: usize,
@@ -39,6 +42,8 @@ pub struct Delta {
     pub staged: BTreeSet<u64>,
     /// Items of staged entries whose status or result has changed.
     pub items: BTreeSet<(u64, u32)>,
+    /// The initial context has other values.
+    pub initial: bool,
     /// Contexts from here on are new.
     pub contexts: usize,
     /// Lists of contexts from here on are new.
@@ -50,6 +55,12 @@ pub struct Delta {
 }
 
 impl Conductor {
+    /// Another execution shows the workflow: what the initial context says of it is replaced (spec/orquesta.md §19).
+    pub fn amend_context(&mut self, with: Object) {
+        self.state.contexts.amend_initial(with);
+        self.index.dirty.initial = true;
+    }
+
     /// What has changed since the last call, or since the state was loaded. The head (status, inputs, output,
     /// re-runs) is small and may have changed with any step.
     pub fn take_delta(&mut self) -> Delta {
@@ -59,6 +70,7 @@ impl Conductor {
             tasks: dirty.tasks,
             staged: dirty.staged,
             items: dirty.items,
+            initial: dirty.initial,
             contexts: dirty.contexts,
             links: dirty.links,
             routes: dirty.routes,
