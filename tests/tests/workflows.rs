@@ -95,7 +95,7 @@ fn examples() -> Vec<Example> {
         ("orquesta-test-action-less-tasks", json!({}), "succeeded", "/errors", Value::Null),
         ("orquesta-output-on-error", json!({}), "failed", "/errors/0/message", json!(failed)),
         ("orquesta-remediate-then-fail", json!({}), "failed", "/errors/0/message", json!(failed)),
-        ("orquesta-fail-inspection", json!({}), "failed", "/errors/0/schema_path", json!("properties.output")),
+        ("orquesta-fail-inspection", json!({}), "failed", "/errors/1/schema_path", json!("properties.output")),
         ("chain-sequential", json!({}), "succeeded", "/tasks/0/state", json!("succeeded")),
         ("echochain-param", json!({"input1": "5"}), "succeeded", "/tasks/0/state", json!("succeeded")),
         ("echochain_task_failure", json!({}), "failed", "/tasks/1/state", json!("failed")),

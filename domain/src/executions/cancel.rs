@@ -35,7 +35,11 @@ pub async fn cancel(services: &Services, id: Id, user: &str) -> Result<Cancellat
         if !accepted {
             return Ok(false);
         }
-        let runs = execution.status == Status::Running || execution.context.contains_key("parent");
+        // What a paused workflow has below it is to end with it.
+        let waits = matches!(execution.status, Status::Pausing | Status::Paused | Status::Resuming);
+        let runs = execution.status == Status::Running
+            || execution.context.contains_key("parent")
+            || (execution.action_is_workflow && waits);
         let to = if runs { Status::Canceling } else { Status::Canceled };
         execution.result = Some(ResultValue::Inline(json!({"message": "Action canceled by user.", "user": user})));
         execution.context.insert("cancelled_by".to_owned(), user.into());
