@@ -19,10 +19,13 @@ pub mod picture;
 mod rows;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use model::resource::Object;
 use model::{Clock, Id};
 use parking_lot::Mutex;
@@ -46,6 +49,10 @@ pub const CHAIN: &str = "action-chain";
 
 /// A workflow may look up keys named by other keys; past this many rounds it fails.
 const MAX_KEY_ROUNDS: usize = 50;
+/// Launches after which they are taken off the outbox.
+const TOGETHER: usize = 512;
+/// Launches under way at once.
+const AT_ONCE: usize = 64;
 /// Launches that a relay takes at once.
 const RELAY: u32 = 100;
 
@@ -159,10 +166,11 @@ impl Engine {
 
     async fn create(&self, creation: Creation, work: Work) -> Result<(), EngineError> {
         let (id, launches) = (creation.id, creation.changes.launches.clone());
+        let kept = self.keep(work, 1);
         let created = self.state.create(creation, self.options.hold).await?;
         crate::failpoint::hit(crate::failpoint::BEGUN);
         if created == Created::New {
-            self.remember(work, 1);
+            kept.disarm();
             self.launch_all(id, launches).await?;
         }
         Ok(())
@@ -219,8 +227,12 @@ impl Engine {
         }
         let taken = self.state.take_launches(self.clock.now(), self.options.hold, RELAY).await?;
         let found = !taken.is_empty();
+        let mut by_workflow: BTreeMap<Id, Vec<Launch>> = BTreeMap::new();
         for taken in taken {
-            self.launch_all(taken.workflow, vec![taken.launch]).await?;
+            by_workflow.entry(taken.workflow).or_default().push(taken.launch);
+        }
+        for (workflow, launches) in by_workflow {
+            self.launch_all(workflow, launches).await?;
         }
         Ok(found)
     }
@@ -270,8 +282,10 @@ impl Engine {
         let used = messages.iter().map(|(seq, ..)| *seq).collect();
         let changes = work.changes(effects, used, drain.due(), (head.rev + 1, now))?;
         let launches = changes.launches.clone();
+        // Before the claim is let go: whoever claims it next finds it in memory.
+        let kept = self.keep(work, head.rev + 1);
         let committed = drain.commit(changes, self.options.hold).await?;
-        self.remember(work, committed.rev);
+        kept.disarm();
         self.launch_all(head.id, launches).await?;
         Ok(committed.more)
     }
@@ -311,19 +325,40 @@ impl Engine {
 
     /// Carries launches out and takes them off the outbox. What the host can't do now is left for the next relay.
     async fn launch_all(&self, workflow: Id, launches: Vec<Launch>) -> Result<(), EngineError> {
-        let mut done = Vec::with_capacity(launches.len());
-        for launch in launches {
-            match self.carry_out(workflow, &launch).await {
-                Ok(()) => done.push(launch.id),
-                Err(error) => {
-                    tracing::warn!(%workflow, launch = %launch.id, kind = launch.kind, %error, "a launch is tried again");
+        let mut left = &launches[..];
+        while let Some(first) = left.first() {
+            // Orders that follow each other go out together; what else there is keeps its place among them.
+            let alike = left.iter().take_while(|launch| rows::is_order(launch)).take(TOGETHER).count().max(1);
+            let (batch, rest) = left.split_at(alike);
+            left = rest;
+            tracing::trace!(%workflow, kind = first.kind, count = alike, "launching");
+            let mut done = Vec::with_capacity(alike);
+            let mut under_way: FuturesUnordered<BoxFuture<'_, Option<Id>>> = FuturesUnordered::new();
+            for launch in batch {
+                if under_way.len() >= AT_ONCE {
+                    done.extend(under_way.next().await.flatten());
                 }
+                under_way.push(self.tried(workflow, launch).boxed());
+            }
+            while let Some(launched) = under_way.next().await {
+                done.extend(launched);
+            }
+            if !done.is_empty() {
+                self.state.mark_launched(workflow, &done).await?;
             }
         }
-        if !done.is_empty() {
-            self.state.mark_launched(workflow, &done).await?;
-        }
         Ok(())
+    }
+
+    /// The launch's id, if it was carried out.
+    async fn tried(&self, workflow: Id, launch: &Launch) -> Option<Id> {
+        match self.carry_out(workflow, launch).await {
+            Ok(()) => Some(launch.id),
+            Err(error) => {
+                tracing::warn!(%workflow, launch = %launch.id, kind = launch.kind, %error, "a launch is tried again");
+                None
+            }
+        }
     }
 
     async fn carry_out(&self, workflow: Id, launch: &Launch) -> Result<(), EngineError> {
@@ -352,6 +387,13 @@ impl Engine {
         (known == rev).then_some(work)
     }
 
+    /// Remembers a workflow as a commit will leave it, unless the commit fails.
+    fn keep(&self, work: Work, rev: u64) -> Kept<'_> {
+        let workflow = work.id();
+        self.remember(work, rev);
+        Kept { cache: &self.cache, workflow: Some(workflow) }
+    }
+
     fn remember(&self, work: Work, rev: u64) {
         let mut cache = self.cache.lock();
         if work.is_finished() {
@@ -365,6 +407,28 @@ impl Engine {
             cache.jobs.remove(&oldest);
         }
         cache.jobs.insert(work.id(), (rev, work, now));
+    }
+}
+
+/// Forgets a workflow when dropped: nobody knows what became of the commit.
+#[derive(Debug)]
+struct Kept<'a> {
+    cache: &'a Mutex<Cache>,
+    workflow: Option<Id>,
+}
+
+impl Kept<'_> {
+    /// It was committed.
+    fn disarm(mut self) {
+        self.workflow = None;
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        if let Some(workflow) = self.workflow {
+            self.cache.lock().jobs.remove(&workflow);
+        }
     }
 }
 

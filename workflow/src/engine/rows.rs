@@ -70,6 +70,11 @@ impl Kind {
     }
 }
 
+/// Whether a launch requests an execution.
+pub fn is_order(launch: &Launch) -> bool {
+    launch.kind == ORDER
+}
+
 /// The body of a launch, from its document if it is one.
 pub async fn body_of(state: &dyn Reader, workflow: Id, launch: &Launch) -> Result<String, EngineError> {
     whole(state, workflow, launch.body.clone()).await
