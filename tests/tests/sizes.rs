@@ -96,7 +96,7 @@ fn large_graph() -> String {
             let _ = write!(text, "  b{branch}_{place}:\n{action}    next:\n      - do: {next}\n");
         }
     }
-    text += "  end:\n    join: all\n    action: core.noop\n    next:\n      - publish: reached=yes\n";
+    text += "  end:\n    join: all\n    action: core.noop\n    next:\n      - publish:\n          - reached: 'yes'\n";
     text + "output:\n  - reached: <% ctx(reached) %>\n"
 }
 
