@@ -24,7 +24,7 @@ struct Arguments {
     #[arg(long)]
     data_root: Option<PathBuf>,
     /// What to measure: latency, throughput, rules, timers, idle, cli, workflows. Everything of a single box if none is named.
-    /// After the word `cluster`: latency, backlog, failover, ticks, sensors, with three nodes (needs root).
+    /// After the word `cluster`: latency, backlog, workflows, failover, ticks, sensors, with three nodes (needs root).
     measurements: Vec<String>,
 }
 

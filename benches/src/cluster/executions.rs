@@ -57,6 +57,19 @@ pub async fn latency(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// Many workflows of ten tasks at once.
+pub async fn workflows(bin_dir: &Path) -> Result<()> {
+    let packs = tempfile::tempdir()?;
+    crate::measure::workflows::write_pack(packs.path())?;
+    let config = format!("packs_dirs = [\"{}\"]", packs.path().display());
+    let lab = lab(bin_dir, 1, &[("content", &config)]).await?;
+    let clients = admins(&lab).await;
+    clients[0].post("/v1/packs/register", &serde_json::json!({"packs": ["flows"], "types": ["actions"]})).await?;
+    let mut client = connect(&clients[0]).await?;
+    print!("cluster: ");
+    crate::measure::workflows::at_once(&mut client, number("SQUALL_BENCH_WORKFLOWS", 200) as u64).await
+}
+
 async fn one(client: &mut Client) -> Result<Duration> {
     let begin = Instant::now();
     let answer = client.call(Method::POST, "/api/v1/executions", Bytes::from_static(NOOP)).await?;

@@ -5,7 +5,7 @@ mod executions;
 mod idle;
 mod rules;
 mod timers;
-mod workflows;
+pub mod workflows;
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> 
 }
 
 /// A fresh data directory for one measurement, with the pack that has a trivial Python action.
-struct Bench {
+pub struct Bench {
     bin_dir: PathBuf,
     data: tempfile::TempDir,
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Bench;
 use crate::client::{Client, field};
-use crate::server::{PASSWORD, Server};
+use crate::server::PASSWORD;
 use crate::stats::Samples;
 
 const RUNS: usize = 200;
@@ -39,7 +39,7 @@ tasks:
 ";
 
 /// Writes the pack `flows`.
-fn write_pack(packs: &Path) -> Result<()> {
+pub fn write_pack(packs: &Path) -> Result<()> {
     let actions = packs.join("flows/actions");
     std::fs::create_dir_all(actions.join("workflows"))?;
     std::fs::write(
@@ -112,11 +112,13 @@ pub async fn run(bench: &Bench) -> Result<()> {
             server.resident_mb()
         );
     }
-    at_once(&mut client, &server, 1_000).await
+    at_once(&mut client, 1_000).await?;
+    println!("after that: resident {:.0} MB", server.resident_mb());
+    Ok(())
 }
 
 /// Many workflows of ten tasks under way together: how long they take, and the longest time in which none ended.
-async fn at_once(client: &mut Client, server: &Server, count: u64) -> Result<()> {
+pub async fn at_once(client: &mut Client, count: u64) -> Result<()> {
     let path = "/api/v1/executions?action=flows.ten&status=succeeded&limit=1&include_attributes=id";
     let before = client.total(path).await?;
     let begin = Instant::now();
@@ -135,11 +137,10 @@ async fn at_once(client: &mut Client, server: &Server, count: u64) -> Result<()>
     }
     println!(
         "{count} workflows of 10 tasks at once: requested in {:.1} s, all ended after {:.1} s, none ended for at most \
-         {:.2} s (resident {:.0} MB)",
+         {:.2} s",
         requested.as_secs_f64(),
         begin.elapsed().as_secs_f64(),
         stall.as_secs_f64(),
-        server.resident_mb()
     );
     Ok(())
 }
