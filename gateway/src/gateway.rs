@@ -24,6 +24,7 @@ use crate::metrics::{self, Metrics};
 use crate::openapi;
 use crate::options::{Cluster, GatewayOptions, Limits, Readiness};
 use crate::stream::hub::Hub;
+use crate::tls::Tls;
 use crate::webhooks::Hooks;
 use crate::{health, table};
 
@@ -40,6 +41,10 @@ pub enum Mount {
     Stream,
     /// `/auth`, `/api`, `/stream` on one port, as a front end maps them.
     Combined,
+    /// The same over TLS.
+    Tls,
+    /// Sends everybody to the TLS port of this number.
+    Redirect(u16),
     /// Nothing but `/healthz`: a node without the API role.
     Health,
 }
@@ -54,6 +59,7 @@ pub struct Shared {
     pub cluster: Option<Arc<dyn Cluster>>,
     pub metrics: Option<Arc<dyn Metrics>>,
     pub limits: Limits,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) authenticator: Authenticator,
     pub(crate) throttle: Throttle,
     pub(crate) hub: Hub,
@@ -75,6 +81,7 @@ impl Shared {
             cluster,
             metrics,
             limits,
+            tls,
         } = options;
         Arc::new(Self {
             authenticator: Authenticator::new(services.clone(), &auth, action_tokens),
@@ -91,6 +98,7 @@ impl Shared {
             cluster,
             metrics,
             limits,
+            tls,
         })
     }
 
@@ -226,7 +234,7 @@ impl Shared {
         }
         let is_page =
             matches!(path.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), ["docs"] | ["api", "docs"]);
-        if method == Method::GET && is_page && matches!(mount, Mount::Api | Mount::Combined) {
+        if method == Method::GET && is_page && matches!(mount, Mount::Api | Mount::Combined | Mount::Tls) {
             log.pattern = "/docs";
             return Ok(Admitted::Answered(openapi::page()));
         }
@@ -356,8 +364,8 @@ fn resolve(mount: Mount, mut path: Vec<String>) -> Option<(Service, Vec<String>)
         Mount::Auth => Service::Auth,
         Mount::Api => Service::Api,
         Mount::Stream => Service::Stream,
-        Mount::Health => return None,
-        Mount::Combined => {
+        Mount::Health | Mount::Redirect(_) => return None,
+        Mount::Combined | Mount::Tls => {
             let service = match path.first().map(String::as_str) {
                 Some("auth") => Service::Auth,
                 Some("api") => Service::Api,
@@ -371,7 +379,10 @@ fn resolve(mount: Mount, mut path: Vec<String>) -> Option<(Service, Vec<String>)
     if path.first().is_some_and(|first| first == "v1") {
         path.remove(0);
     }
-    if mount == Mount::Combined && service == Service::Api && path.first().is_some_and(|first| first == "stream") {
+    if matches!(mount, Mount::Combined | Mount::Tls)
+        && service == Service::Api
+        && path.first().is_some_and(|first| first == "stream")
+    {
         service = Service::Stream;
     }
     if let Some(first) = path.first_mut()

@@ -21,6 +21,7 @@ pub mod server;
 pub mod starting;
 pub mod stream;
 pub mod table;
+pub mod tls;
 pub mod webhooks;
 
 pub use auth::access::Access;
@@ -31,3 +32,4 @@ pub use metrics::Metrics;
 pub use options::{Cluster, ClusterError, Dependency, GatewayOptions, Limits, PortsReady, Readiness};
 pub use server::Gateway;
 pub use starting::Starting;
+pub use tls::{Tls, TlsError};

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::auth::AuthOptions;
 use crate::auth::rate::Rate;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 
 /// Everything that [`crate::Gateway::build`] needs.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct GatewayOptions {
     /// What `/metrics` shows; none: the path doesn't exist.
     pub metrics: Option<Arc<dyn Metrics>>,
     pub limits: Limits,
+    /// For the ports that are mounted as [`crate::Mount::Tls`].
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Bounds of what requests may take (DESIGN §2 rule 9).

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{Request, Response};
+use http::header::{HOST, HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY};
+use http::{Request, Response, StatusCode};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::{Mount, Shared};
 use crate::options::GatewayOptions;
 use crate::stream::hub;
+use crate::tls::Tls;
 
 /// A request's head must have arrived by then.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
@@ -53,6 +56,9 @@ pub(crate) trait Answers: Send + Sync + 'static {
     /// How long requests under way may take when the serving ends.
     fn drain(&self) -> Duration;
 
+    /// For ports with TLS.
+    fn tls(&self) -> Option<Arc<Tls>>;
+
     /// Whether somebody else will accept on the ports when the serving has ended. If not, they are closed at once:
     /// a client that is turned away finds another node sooner.
     const KEEPS_PORTS: bool;
@@ -72,6 +78,10 @@ impl Answers for Shared {
 
     fn drain(&self) -> Duration {
         self.limits.drain
+    }
+
+    fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
     }
 }
 
@@ -159,11 +169,63 @@ async fn serve_connection<A: Answers>(
 ) {
     // Answers are written whole: waiting for more would only delay them. Failing to set it costs latency only.
     drop(stream.set_nodelay(true));
+    if mount != Mount::Tls {
+        return serve_stream(shared, stream, peer, mount, cancel).await;
+    }
+    let Some(tls) = shared.tls() else { return };
+    let shaken = tokio::select! {
+        () = cancel.cancelled() => return,
+        shaken = tls.accept(stream) => shaken,
+    };
+    match shaken {
+        Ok(stream) => serve_stream(shared, stream, peer, mount, cancel).await,
+        Err(error) => tracing::debug!(%error, "no TLS handshake"),
+    }
+}
+
+/// Half a year: browsers that were here once don't try without TLS.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=15768000");
+
+/// 308 to the same place over TLS.
+fn redirect<B>(request: &Request<B>, port: u16) -> Response<Body> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = request.uri().host().unwrap_or_else(|| match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    });
+    let place = request.uri().path_and_query().map_or("/", |place| place.as_str());
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    if !host.is_empty()
+        && let Ok(location) = HeaderValue::from_str(&format!("https://{host}{port}{place}"))
+    {
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+async fn serve_stream<A: Answers, S>(
+    shared: Arc<A>,
+    stream: S,
+    peer: SocketAddr,
+    mount: Mount,
+    cancel: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let drain = shared.drain();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let shared = shared.clone();
         async move {
-            let response = shared.answer(mount, Some(peer), request.map(Body::new)).await;
+            if let Mount::Redirect(port) = mount {
+                return Ok(redirect(&request, port));
+            }
+            let mut response = shared.answer(mount, Some(peer), request.map(Body::new)).await;
+            if mount == Mount::Tls {
+                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HSTS);
+            }
             Ok::<_, std::convert::Infallible>(response)
         }
     });

@@ -15,16 +15,18 @@ use crate::health;
 use crate::http::{ApiError, Reply};
 use crate::options::Readiness;
 use crate::server::{self, Answers};
+use crate::tls::Tls;
 
 /// Serves while what the node depends on isn't there yet.
 #[derive(Debug, Clone)]
 pub struct Starting {
     readiness: Arc<dyn Readiness>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Starting {
-    pub fn new(readiness: Arc<dyn Readiness>) -> Self {
-        Self { readiness }
+    pub fn new(readiness: Arc<dyn Readiness>, tls: Option<Arc<Tls>>) -> Self {
+        Self { readiness, tls }
     }
 
     /// Serves until `cancel`; gives the ports back, still open: nobody is turned away in between.
@@ -61,6 +63,10 @@ impl Answers for Starting {
     fn drain(&self) -> Duration {
         Duration::from_secs(2)
     }
+
+    fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +102,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
         let serving =
-            tokio::spawn(Starting::new(Arc::new(Waits)).serve(vec![(listener, Mount::Combined)], cancel.clone()));
+            tokio::spawn(Starting::new(Arc::new(Waits), None).serve(vec![(listener, Mount::Combined)], cancel.clone()));
         assert!(get(address, "/healthz/live").await.starts_with("http/1.1 200"));
         let ready = get(address, "/healthz/ready").await;
         assert!(ready.starts_with("http/1.1 503") && ready.contains("fail store: no server"), "{ready}");

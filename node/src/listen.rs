@@ -3,9 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use gateway::Mount;
+use gateway::{Mount, Tls};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -22,6 +23,12 @@ pub struct Addresses {
     pub api: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<SocketAddr>,
+    /// What `combined` serves, over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SocketAddr>,
+    /// Sends everybody to the one with TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<SocketAddr>,
     /// The API for this node's own actions, when the others are for health checks alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<SocketAddr>,
@@ -48,6 +55,9 @@ pub async fn bind(config: &Config) -> Result<Ports> {
         *addresses.slot(mount) = Some(listener.local_addr()?);
         listeners.push((listener, if serves_api { mount } else { Mount::Health }));
     }
+    if serves_api {
+        bind_tls(config, &mut listeners, &mut addresses).await?;
+    }
     anyhow::ensure!(!listeners.is_empty(), "no address to listen on: give at least one under [listen]");
     if !serves_api && (node.has(Role::Runner) || node.has(Role::Sensors)) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("can't listen for this node's actions")?;
@@ -55,6 +65,39 @@ pub async fn bind(config: &Config) -> Result<Ports> {
         listeners.push((listener, Mount::Api));
     }
     Ok(Ports { listeners, addresses })
+}
+
+/// The port with TLS, and the one that sends there.
+async fn bind_tls(config: &Config, listeners: &mut Vec<(TcpListener, Mount)>, addresses: &mut Addresses) -> Result<()> {
+    let Some(address) = config.listen.tls else {
+        anyhow::ensure!(config.listen.redirect.is_none(), "`listen.redirect` needs `listen.tls`");
+        return Ok(());
+    };
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("can't listen on {address} (key `listen.tls`)"))?;
+    let own = listener.local_addr()?;
+    addresses.tls = Some(own);
+    listeners.push((listener, Mount::Tls));
+    if let Some(address) = config.listen.redirect {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("can't listen on {address} (key `listen.redirect`)"))?;
+        addresses.redirect = Some(listener.local_addr()?);
+        listeners.push((listener, Mount::Redirect(own.port())));
+    }
+    Ok(())
+}
+
+/// Certificate and key of the port with TLS.
+pub fn tls(config: &Config) -> Result<Option<Arc<Tls>>> {
+    let listen = &config.listen;
+    if listen.tls.is_none() {
+        return Ok(None);
+    }
+    let (Some(certificate), Some(key)) = (&listen.certificate, &listen.key) else {
+        anyhow::bail!("`listen.tls` needs `listen.certificate` and `listen.key`");
+    };
+    Ok(Some(Arc::new(Tls::open(certificate, key).context("section [listen]")?)))
 }
 
 /// The ports, taken.
@@ -68,6 +111,8 @@ impl Addresses {
     fn slot(&mut self, mount: Mount) -> &mut Option<SocketAddr> {
         match mount {
             Mount::Combined | Mount::Health => &mut self.combined,
+            Mount::Tls => &mut self.tls,
+            Mount::Redirect(_) => &mut self.redirect,
             Mount::Auth => &mut self.auth,
             Mount::Api => &mut self.api,
             Mount::Stream => &mut self.stream,

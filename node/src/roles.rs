@@ -9,7 +9,7 @@ use auth::backend::{Helper, Ldap};
 use auth::{AuthBackend, Directory, FlatFile};
 use domain::Services;
 use domain::action_token::ActionTokens;
-use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, SameSite};
+use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, Rate, SameSite};
 use model::Duty;
 use runners::sensors::follow_wanted;
 use runners::{PythonOptions, Registry, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
@@ -337,7 +337,14 @@ fn gateway_options(
         api_url,
         readiness,
         cluster: Some(Arc::new(GroupPort((*membership).clone()))),
-        limits: Limits { max_body_size: config.api.max_body_size, ..Limits::default() },
+        limits: Limits {
+            max_body_size: config.api.max_body_size,
+            max_in_flight: config.api.max_in_flight.max(1),
+            rate: (config.api.rate > 0.0)
+                .then_some(Rate { per_second: config.api.rate, burst: config.api.burst.max(1.0) }),
+            ..Limits::default()
+        },
+        tls: crate::listen::tls(config)?,
     })
 }
 

@@ -41,7 +41,7 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let stop = signals::stop_requested()?;
     let Ports { listeners, addresses } = listen::bind(&config).await?;
     let board = Board::new(&["store", "bus", "workflow", "coordinator", "raft"]);
-    let waiting = Waiting::start(listeners, board.clone());
+    let waiting = Waiting::start(listeners, board.clone(), listen::tls(&config)?);
     let prepared = tokio::select! {
         prepared = prepare(&config, &board) => prepared?,
         () = stop.cancelled() => {
@@ -112,9 +112,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn start(listeners: Vec<(TcpListener, Mount)>, readiness: Arc<dyn Readiness>) -> Self {
+    fn start(
+        listeners: Vec<(TcpListener, Mount)>,
+        readiness: Arc<dyn Readiness>,
+        tls: Option<Arc<gateway::Tls>>,
+    ) -> Self {
         let cancel = CancellationToken::new();
-        let serving = tokio::spawn(Starting::new(readiness).serve(listeners, cancel.clone()));
+        let serving = tokio::spawn(Starting::new(readiness, tls).serve(listeners, cancel.clone()));
         Self { cancel, serving }
     }
 

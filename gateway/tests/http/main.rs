@@ -9,6 +9,7 @@ mod cluster;
 mod coverage;
 mod executions;
 mod files;
+mod fuzz;
 mod golden;
 mod idempotency;
 mod packs;

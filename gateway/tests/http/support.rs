@@ -116,6 +116,7 @@ impl Server {
             metrics: None,
             cluster: None,
             limits,
+            tls: None,
         };
         adjust(&mut options);
         let gateway = Gateway::build(options);

@@ -1,9 +1,11 @@
 //! What has to do with no resource: compression, limits, HTTP/2.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::Rate;
-use reqwest::{Client, Version};
+use gateway::{Gateway, GatewayOptions, Limits, Mount, PortsReady, Rate, Tls};
+use reqwest::{Certificate, Client, Version};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -111,4 +113,70 @@ async fn http_2_without_upgrade() {
     let response = request.send().await.unwrap();
     assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 200));
     assert_eq!(answer(response).await.json(), Value::Array(Vec::new()));
+}
+
+/// A new certificate and key for localhost in the directory.
+fn certify(dir: &Path) -> Certificate {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_certificates_that_change() {
+    let server = Server::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let first = certify(dir.path());
+    let tls = Tls::open(dir.path().join("cert.pem"), dir.path().join("key.pem")).unwrap();
+    let gateway = Gateway::build(GatewayOptions {
+        services: server.services.clone(),
+        auth: gateway::AuthOptions::standalone(Arc::new(auth::FlatFile::new(server.dir.path().join("htpasswd")))),
+        action_tokens: None,
+        allow_origin: Vec::new(),
+        api_url: None,
+        readiness: Arc::new(PortsReady(server.services.clone())),
+        cluster: None,
+        metrics: None,
+        limits: Limits::default(),
+        tls: Some(Arc::new(tls)),
+    });
+    let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (secure, plain) = (bind().await, bind().await);
+    let port = secure.local_addr().unwrap().port();
+    let redirect = format!("http://localhost:{}/api/v1/keys?limit=1", plain.local_addr().unwrap().port());
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let listeners = vec![(secure, Mount::Tls), (plain, Mount::Redirect(port))];
+    let serving = tokio::spawn({
+        let cancel = cancel.clone();
+        async move { gateway.serve(listeners, cancel).await }
+    });
+    let client = |root: &Certificate| Client::builder().tls_certs_only([root.clone()]).build().unwrap();
+    let ask = async |root: &Certificate, url: String| {
+        client(root).get(url).header("X-Auth-Token", &server.token).send().await
+    };
+    let url = format!("https://localhost:{port}/api/v1/keys");
+    let answered = ask(&first, url.clone()).await.unwrap();
+    assert_eq!((answered.status().as_u16(), answered.version()), (200, Version::HTTP_2));
+    assert!(answered.headers().contains_key("strict-transport-security"));
+    let followed = ask(&first, redirect.clone()).await.unwrap();
+    assert_eq!(followed.url().as_str(), format!("{url}?limit=1"));
+    let bare = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    assert_eq!(bare.get(redirect).send().await.unwrap().status(), 308);
+
+    // A half-written pair changes nothing; a whole one is taken without a restart.
+    std::fs::write(dir.path().join("cert.pem"), "half").unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(ask(&first, url.clone()).await.is_ok());
+    let second = certify(dir.path());
+    let taken = async {
+        while ask(&second, url.clone()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+    assert!(ask(&first, url).await.is_err());
+    assert!(Tls::open(dir.path().join("nope"), dir.path().join("key.pem")).is_err());
+    cancel.cancel();
+    tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap().unwrap();
 }

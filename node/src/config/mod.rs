@@ -95,12 +95,29 @@ pub struct Listen {
     pub auth: Option<SocketAddr>,
     pub api: Option<SocketAddr>,
     pub stream: Option<SocketAddr>,
+    /// What `combined` serves, over TLS; needs `certificate` and `key`.
+    pub tls: Option<SocketAddr>,
+    /// Sends browsers that come without TLS to `tls`.
+    pub redirect: Option<SocketAddr>,
+    /// PEM file with the certificate and what it is signed by. Read again when it changes.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's key.
+    pub key: Option<PathBuf>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
         let local = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
-        Self { combined: local(8080), auth: local(9100), api: local(9101), stream: local(9102) }
+        Self {
+            combined: local(8080),
+            auth: local(9100),
+            api: local(9101),
+            stream: local(9102),
+            tls: None,
+            redirect: None,
+            certificate: None,
+            key: None,
+        }
     }
 }
 
@@ -113,6 +130,13 @@ pub struct Api {
     pub allow_origin: Vec<String>,
     /// Larger bodies are refused with 413.
     pub max_body_size: usize,
+    /// Requests that are worked on at a time, streams aside; more get 429.
+    pub max_in_flight: usize,
+    /// Requests of one user each second, in the long run (of one address, if nobody is logged in); 0: as many as it
+    /// likes. More get 429.
+    pub rate: f64,
+    /// How many of them may come at once.
+    pub burst: f64,
     /// Whether the token cookie is for https only.
     pub auth_cookie_secure: bool,
     /// strict, lax, none or unset.
@@ -127,6 +151,9 @@ impl Default for Api {
             mask_secrets: true,
             allow_origin: vec!["http://127.0.0.1:3000".to_owned()],
             max_body_size: 8 * 1024 * 1024,
+            max_in_flight: 1024,
+            rate: 0.0,
+            burst: 100.0,
             auth_cookie_secure: true,
             auth_cookie_same_site: "lax".to_owned(),
             web_url: "https://localhost".to_owned(),
