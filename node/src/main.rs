@@ -75,7 +75,7 @@ fn dev_config(dev: &DevArguments) -> Result<Config> {
         config.node.data_dir = default_data_dir()?;
     }
     if let Some(address) = dev.listen {
-        config.listen = Listen { combined: Some(address), auth: None, api: None, stream: None };
+        config.listen = Listen { combined: Some(address), ..Listen::none() };
     }
     apply_log(&mut config, &dev.log);
     Ok(config)

@@ -41,7 +41,7 @@ pub fn load(base: &Config, file: Option<&Path>) -> Result<Config, ConfigError> {
     let mut base = base.clone();
     if given.contains("listen") {
         // Whoever names one address wants no others: there would be no way to say so.
-        base.listen = Listen { combined: None, auth: None, api: None, stream: None };
+        base.listen = Listen::none();
     }
     let layers = Figment::from(Serialized::defaults(base)).merge(given);
     let config: Config = layers.extract().map_err(|error| explain(&error))?;

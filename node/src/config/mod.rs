@@ -105,19 +105,26 @@ pub struct Listen {
     pub key: Option<PathBuf>,
 }
 
-impl Default for Listen {
-    fn default() -> Self {
-        let local = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+impl Listen {
+    /// No address.
+    pub fn none() -> Self {
         Self {
-            combined: local(8080),
-            auth: local(9100),
-            api: local(9101),
-            stream: local(9102),
+            combined: None,
+            auth: None,
+            api: None,
+            stream: None,
             tls: None,
             redirect: None,
             certificate: None,
             key: None,
         }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let local = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        Self { combined: local(8080), auth: local(9100), api: local(9101), stream: local(9102), ..Self::none() }
     }
 }
 
