@@ -2,7 +2,8 @@
 
 use crate::api::{
     actions, aliases, apikeys, cluster, configs, executions, inquiries, keys, packs, policies, rbac, root,
-    rule_enforcements, rules, runner_types, service_registry, simple, trigger_instances, triggers, webhooks, workflows,
+    rule_enforcements, rules, runner_types, service_registry, simple, traces, trigger_instances, triggers, webhooks,
+    workflows,
 };
 use crate::auth::tokens;
 use crate::http::route::Route;
@@ -159,6 +160,9 @@ fn work() -> Vec<Route> {
         Api GET "/executions/{id}/children" [Permission("execution_view")] executions::read::children;
         Api GET "/executions/{id}/workflow" [Permission("execution_view")] workflows::picture;
         Api POST "/executions/{id}/re_run" [Permission("execution_view")] executions::change::rerun;
+
+        Api GET "/traces" [Permission("trace_list")] traces::list;
+        Api GET "/traces/{id}" [Permission("trace_view")] traces::get;
 
         Api POST "/aliasexecution" [Checked("action_execute")] aliases::execute::execute;
         Api POST "/aliasexecution/match_and_execute" [Checked("action_execute")] aliases::execute::match_and_execute;

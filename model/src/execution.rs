@@ -10,6 +10,7 @@ use crate::permit::HeldPermit;
 use crate::resource::{Collection, Key, KeyKind, Keys, Object, Resource, index, unique};
 use crate::status::Status;
 use crate::time::Timestamp;
+use crate::trace;
 
 /// One entry per change of status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +209,9 @@ impl Resource for Execution {
             ("trigger_instance", KeyKind::Text),
             ("workflow_execution", KeyKind::Text),
             ("task_execution", KeyKind::Text),
+            ("trace", KeyKind::Text),
+            ("trace_start", KeyKind::Int),
+            ("trace_tag", KeyKind::Text),
         ],
         indexes: &[
             index(&["start_timestamp"]),
@@ -221,6 +225,9 @@ impl Resource for Execution {
             index(&["trigger_instance"]),
             index(&["workflow_execution"]),
             index(&["task_execution"]),
+            index(&["trace"]),
+            index(&["trace_start"]),
+            index(&["trace_tag"]),
         ],
     };
 
@@ -254,6 +261,7 @@ impl Resource for Execution {
             ("task_execution", self.task_execution.map(Key::from)),
         ];
         keys.extend(optional.into_iter().filter_map(|(field, key)| Some((field, key?))));
+        trace::keys(&mut keys, self.context.get("trace_context").and_then(Value::as_object), self.start_timestamp);
         keys
     }
 }

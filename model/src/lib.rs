@@ -27,6 +27,7 @@ pub mod snapshot;
 pub mod status;
 pub mod time;
 pub mod timer;
+pub mod trace;
 pub mod trigger;
 pub mod yaml;
 

@@ -8,6 +8,7 @@ use crate::action::{Tag, pack_resource};
 use crate::id::Id;
 use crate::resource::{Collection, KeyKind, Keys, Object, Resource, index, to_object, unique};
 use crate::time::Timestamp;
+use crate::trace;
 
 /// A kind of event, with the schemas of its parameters and payload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,8 +222,18 @@ impl Resource for TriggerInstance {
             ("occurrence_time", KeyKind::Int),
             ("status", KeyKind::Text),
             ("check_at", KeyKind::Int),
+            ("trace", KeyKind::Text),
+            ("trace_start", KeyKind::Int),
+            ("trace_tag", KeyKind::Text),
         ],
-        indexes: &[index(&["occurrence_time"]), index(&["trigger", "occurrence_time"]), index(&["check_at"])],
+        indexes: &[
+            index(&["occurrence_time"]),
+            index(&["trigger", "occurrence_time"]),
+            index(&["check_at"]),
+            index(&["trace"]),
+            index(&["trace_start"]),
+            index(&["trace_tag"]),
+        ],
     };
 
     fn id(&self) -> Id {
@@ -236,6 +247,7 @@ impl Resource for TriggerInstance {
             ("status", self.status.as_str().into()),
         ];
         keys.extend(self.check_at.map(|at| ("check_at", at.into())));
+        trace::keys(&mut keys, self.trace_context.as_ref(), self.occurrence_time);
         keys
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn rule(execution: &Execution) -> Option<Span> {
     let occurred = cause.trigger_instance.get("occurrence_time").cloned().unwrap_or_default();
     let occurred: Timestamp = serde_json::from_value(occurred).unwrap_or(execution.start_timestamp);
     Some(Span {
-        trace_id: trace_id(&domain::executions::trace_of(execution)),
+        trace_id: trace_id(&execution.trace().to_string()),
         span_id: rule_span(&cause.rule_ref, &instance),
         parent_span_id: event_span(&instance),
         name: format!("rule {}", cause.rule_ref),
@@ -103,7 +103,7 @@ fn task(execution: &Execution) -> Option<&str> {
 /// A completed execution: itself, how long it waited, how long it ran.
 pub(crate) fn execution(execution: &Execution, node: &str) -> Vec<Span> {
     let Some(end) = execution.end_timestamp else { return Vec::new() };
-    let trace_id = trace_id(&domain::executions::trace_of(execution));
+    let trace_id = trace_id(&execution.trace().to_string());
     let own = execution_span(execution.id);
     let parent = match (execution.parent, &execution.cause) {
         (Some(parent), _) => execution_span(parent),

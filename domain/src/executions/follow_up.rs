@@ -7,6 +7,8 @@ use crate::{DomainError, Services};
 
 /// Trigger that every completed execution may fire (spec/rules.md §2.2).
 pub const ACTION_TRIGGER: &str = "core.st2.generic.actiontrigger";
+/// Tells of what an action's `notify` asks for.
+pub const NOTIFY_TRIGGER: &str = "core.st2.generic.notifytrigger";
 
 /// A notification, a retry policy, a workflow, or a rule on the action trigger waits for it.
 pub async fn needed(services: &Services, execution: &Execution) -> Result<bool, DomainError> {

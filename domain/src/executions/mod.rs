@@ -9,5 +9,5 @@ pub mod run;
 
 pub use cancel::{Cancellation, ask_workflow, cancel};
 pub use output::append_output;
-pub use request::{Prepared, Request, Rerun, prepare, request, rerun, submit, trace_of};
+pub use request::{Prepared, Request, Rerun, prepare, request, rerun, submit};
 pub use run::{Outcome, claim, finish, hand_over, hold, may_begin_again, release, update};

@@ -274,7 +274,7 @@ pub async fn rerun(
     let mut merged = original.parameters.clone();
     merged.extend(parameters);
     let mut context = Object::new();
-    context.insert("trace_context".to_owned(), json!({"id_": trace_of(original)}));
+    context.insert("trace_context".to_owned(), json!({"id_": original.trace()}));
     let mut link = Object::from_iter([("ref".to_owned(), json!(original.id))]);
     if !tasks.is_empty() {
         link.insert("tasks".to_owned(), json!(tasks));
@@ -293,14 +293,4 @@ pub async fn rerun(
         ..Request::default()
     };
     request(services, again).await
-}
-
-/// The id of the trace that an execution belongs to: the one that its requester named, else its own, which derives
-/// from the execution so that everything that follows from it can name it.
-pub fn trace_of(execution: &Execution) -> String {
-    let named = execution.context.get("trace_context").and_then(|trace| trace.get("id_")).and_then(Value::as_str);
-    named.map_or_else(
-        || Id::derive("trace", execution.start_timestamp, &[&execution.id.to_string()]).to_string(),
-        str::to_owned,
-    )
 }

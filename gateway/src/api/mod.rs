@@ -17,6 +17,7 @@ pub mod rules;
 pub mod runner_types;
 pub mod service_registry;
 pub mod simple;
+pub mod traces;
 pub mod trigger_instances;
 pub mod triggers;
 pub mod webhooks;

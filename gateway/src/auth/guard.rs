@@ -179,6 +179,7 @@ async fn find(services: &Services, identity: &Identity, kind: &str, text: &str) 
         "api_key" => api_key(services, text).await,
         "policy_type" => Ok(Subject::plain(format!("policy_type:{}", text.replacen('.', ":", 1)))),
         "webhook" => Ok(Subject::of(Target::webhook(text))),
+        "trace" => Ok(Subject::plain(text.parse().map_or_else(|_| "trace:".to_owned(), model::trace::uid_of))),
         // Kinds whose resources are named by what the path holds.
         _ => Ok(Subject::plain(format!("{kind}:{text}"))),
     }

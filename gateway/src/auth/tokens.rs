@@ -202,9 +202,5 @@ pub async fn sso(_: Ctx) -> Result<Reply, ApiError> {
 
 /// `GET /sso/request` and `POST /sso/callback`: there is no identity provider.
 pub async fn sso_missing(_: Ctx) -> Result<Reply, ApiError> {
-    Err(ApiError::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "The default \"noop\" SSO backend is not a proper implementation. \
-         Please refer to the enterprise version for configuring SSO.",
-    ))
+    Err(ApiError::not_found("Single sign-on is not configured."))
 }

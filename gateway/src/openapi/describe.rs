@@ -2,7 +2,7 @@
 
 use crate::api::{
     actions, aliases, apikeys, configs, executions, keys, packs, policies, rule_enforcements, rules, runner_types,
-    simple, trigger_instances, triggers,
+    simple, traces, trigger_instances, triggers,
 };
 use crate::auth::tokens;
 use crate::http::list::ListSpec;
@@ -110,6 +110,14 @@ const EXECUTION: &[(&str, Kind)] = &[
     ("max_result_size", Kind::Integer),
 ];
 const RESULT: &[(&str, Kind)] = &[("download", Kind::Flag), ("compress", Kind::Flag), ("pretty_format", Kind::Flag)];
+const TRACES: &[(&str, Kind)] = &[
+    ("trace_tag", Kind::Text),
+    ("execution", Kind::Text),
+    ("rule", Kind::Text),
+    ("trigger_instance", Kind::Text),
+    ("sort_asc", Kind::Text),
+    ("sort_desc", Kind::Text),
+];
 const STREAM: &[(&str, Kind)] = &[
     ("events", Kind::List),
     ("action_refs", Kind::List),
@@ -222,6 +230,8 @@ fn events(method: &str, pattern: &str) -> Option<Doc> {
         ("GET", "/triggers/{id}") => one("A trigger.", "Resource"),
         ("PUT", "/triggers/{id}") => one("Replaces a trigger.", "Resource").shape(&triggers::BODY),
         ("DELETE", "/triggers/{id}") => gone("Deletes a trigger."),
+        ("GET", "/traces") => lists("What followed from events and requests.", &traces::SPEC, "Trace").query(TRACES),
+        ("GET", "/traces/{id}") => one("What followed from an event or a request.", "Trace"),
         ("GET", "/triggerinstances") => lists("Events.", &trigger_instances::SPEC, "TriggerInstance"),
         ("GET", "/triggerinstances/{id}") => one("An event.", "TriggerInstance"),
         ("POST", "/triggerinstances/{id}/re_emit") => shows("Sends an event again.", Answer::Object).body(Body::Object),

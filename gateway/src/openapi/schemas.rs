@@ -5,13 +5,13 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     actions, aliases, apikeys, configs, executions, packs, policies, rule_enforcements, rules, runner_types, simple,
-    trigger_instances, triggers,
+    traces, trigger_instances, triggers,
 };
 use crate::http::list::ListSpec;
 use crate::http::shape::{Kind, Shape};
 
 /// Resources with lists.
-const RESOURCES: [(&str, &ListSpec); 14] = [
+const RESOURCES: [(&str, &ListSpec); 15] = [
     ("Action", &actions::SPEC),
     ("ActionAlias", &aliases::SPEC),
     ("ApiKey", &apikeys::SPEC),
@@ -24,6 +24,7 @@ const RESOURCES: [(&str, &ListSpec); 14] = [
     ("RuleEnforcement", &rule_enforcements::SPEC),
     ("RunnerType", &runner_types::SPEC),
     ("SensorType", &simple::SENSORS),
+    ("Trace", &traces::SPEC),
     ("TriggerInstance", &trigger_instances::SPEC),
     ("TriggerType", &triggers::TYPES),
 ];
@@ -33,12 +34,12 @@ fn attribute(name: &str) -> Value {
     match name {
         "id" => json!({"type": "string", "pattern": "^[0-9a-f]{24}$"}),
         "ref" | "uid" | "pack" | "name" | "runner_type" | "entry_point" | "metadata_file" | "action_ref" | "status"
-        | "web_url" | "policy_type" | "resource_ref" | "artifact_uri" | "user" | "version" | "author" => {
+        | "trace_tag" | "web_url" | "policy_type" | "resource_ref" | "artifact_uri" | "user" | "version" | "author" => {
             json!({"type": "string"})
         }
         "enabled" => json!({"type": "boolean"}),
-        "tags" | "formats" | "log" | "trigger_types" | "children" | "keywords" | "files" | "python_versions"
-        | "contributors" => json!({"type": "array"}),
+        "tags" | "trigger_instances" | "rules" | "action_executions" | "formats" | "log" | "trigger_types"
+        | "children" | "keywords" | "files" | "python_versions" | "contributors" => json!({"type": "array"}),
         "elapsed_seconds" => json!({"type": "number"}),
         "result_size" | "poll_interval" => json!({"type": ["integer", "null"]}),
         "start_timestamp" | "end_timestamp" | "created_at" | "enforced_at" | "occurrence_time" => {

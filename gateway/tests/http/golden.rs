@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::recordings::{Recording, golden, read, seed};
 use super::support::{Server, answer};
 
-/// Recordings that are not compared in full, and why. `*` stands for a whole group's prefix.
+/// Recordings that are not compared in full, and why. A `*` at the end stands for anything.
 const DIFFERENCES: &[(&str, &str)] = &[
     ("root/010-head", "HEAD answers as GET without the body, instead of 500"),
     ("auth/026-api-token-in-query", "the recorded token is not known here: covered by the auth tests"),
     ("auth/028-api-both-token-and-key", "the same"),
     ("auth/030-api-expired-token", "the same"),
+    ("auth/023-auth-sso-request", "404 instead of 500: there is no single sign-on"),
     ("rules/027-create-cron-bad", "the cron parser's text is its own"),
     ("aliases/019-execute-name-only-get", "no runner runs here"),
     ("packs/011-views-file-icon", "the recorded pack is not here"),
@@ -46,15 +47,16 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("triggers/037-execution-from-rule-get", "no rules engine runs here"),
     ("triggers/038-execution-attribute-trigger_instance", "the same"),
     ("triggers/040-list-executions-by-rule-name", "the same"),
+    ("rbac/003-permission_types", "descriptions are our own; there are permissions of streams"),
+    ("service_registry/0*", "which nodes there are: covered by the cluster tests"),
+    ("timers/006-get", "no timer: 404"),
+    ("timers/007-get-by-ref", "the same"),
+    ("rules-delete/003-webhook-after-rule-delete", "the deletion of the rule is not among the recordings"),
     ("webhooks/022-execution-from-webhook", "the same"),
 ];
 
-/// Endpoints of later issues.
-const LATER: &[(&str, &str)] = &[("GET", "/v1/traces")];
-
-fn comes_later(recording: &Recording) -> bool {
-    let text = |name: &str| recording.request[name].as_str().unwrap();
-    LATER.iter().any(|(method, path)| text("method") == *method && text("path").starts_with(path))
+fn stands_for(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
 }
 
 struct Replay {
@@ -88,6 +90,11 @@ async fn recorded_exchanges_are_answered_alike() {
         "aliases",
         "sensors",
         "configs",
+        "traces",
+        "rbac",
+        "service_registry",
+        "timers",
+        "rules-delete",
     ] {
         replay.group(&golden, group).await;
     }
@@ -99,12 +106,8 @@ impl Replay {
     async fn group(&mut self, golden: &Path, group: &str) {
         for recording in read(&golden.join(group)) {
             let name = format!("{group}/{}", recording.name);
-            if let Some((_, reason)) = DIFFERENCES.iter().find(|(other, _)| *other == name) {
+            if let Some((_, reason)) = DIFFERENCES.iter().find(|(other, _)| stands_for(other, &name)) {
                 println!("not compared: {name}: {reason}");
-                continue;
-            }
-            if comes_later(&recording) {
-                println!("not compared: {name}: the endpoint comes later");
                 continue;
             }
             self.compared += 1;

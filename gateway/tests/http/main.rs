@@ -9,7 +9,7 @@ mod cluster;
 mod coverage;
 mod executions;
 mod files;
-mod fuzz;
+
 mod golden;
 mod idempotency;
 mod packs;
@@ -17,5 +17,6 @@ mod rbac;
 mod recordings;
 mod stream;
 mod support;
+mod traces;
 mod transport;
 mod versions;

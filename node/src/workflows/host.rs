@@ -69,7 +69,7 @@ impl NodeHost {
         if let Some(again) = &order.again {
             context.insert("re-run".to_owned(), again.clone());
         }
-        context.insert("trace_context".to_owned(), json!({"id_": executions::trace_of(parent)}));
+        context.insert("trace_context".to_owned(), json!({"id_": parent.trace()}));
         context
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::triggers::{Dispatch, dispatch};
 use model::{Id, Status};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::runner::{Ending, Failure, Run, Runner};
 
@@ -25,7 +25,7 @@ impl Runner for Inquirer {
             payload: json!({"id": execution.id, "route": route}),
             occurrence_time: run.services.now(),
             id: Some(Id::derive("inquiry", execution.start_timestamp, &[&execution.id.to_string(), &attempt])),
-            trace_context: execution.context.get("trace_context").and_then(Value::as_object).cloned(),
+            trace_context: Some(execution.trace_link()),
             validate: false,
             fence: None,
         };

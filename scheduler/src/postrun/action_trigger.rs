@@ -3,7 +3,7 @@
 use domain::executions::follow_up::ACTION_TRIGGER;
 use domain::view::{self, ViewOptions};
 use domain::{DomainError, Services};
-use model::{Execution, Id, Object, ResultValue, TriggerInstance};
+use model::{Execution, Id, ResultValue, TriggerInstance};
 use serde_json::{Value, json};
 
 use super::ended;
@@ -31,7 +31,7 @@ pub(super) async fn of(services: &Services, execution: &Execution) -> Result<Opt
         "result": result(services, execution).await?,
     });
     let id = Id::derive("action-trigger", ended(execution), &[&execution.id.to_string(), execution.status.as_str()]);
-    Ok(Some(instances::pending(services, id, ACTION_TRIGGER, payload, services.now(), trace(execution))))
+    Ok(Some(instances::pending(services, id, ACTION_TRIGGER, payload, services.now(), Some(execution.trace_link()))))
 }
 
 /// What the action gave, as its runner said it.
@@ -42,9 +42,4 @@ async fn result(services: &Services, execution: &Execution) -> Result<Value, Dom
         return Ok(json!({"preview": preview}));
     }
     view::result(services, execution).await
-}
-
-/// A chain of executions and triggers stays in one trace.
-pub(super) fn trace(execution: &Execution) -> Option<Object> {
-    execution.context.get("trace_context").and_then(Value::as_object).cloned()
 }

@@ -1,15 +1,14 @@
 //! `core.st2.generic.notifytrigger` (spec/scheduling.md §7.2).
 
+use domain::executions::follow_up::NOTIFY_TRIGGER;
 use domain::rendering::with_keys;
 use domain::{DomainError, Services, view};
 use model::{Execution, Id, Object, Status, Timestamp, TriggerInstance};
 use serde_json::{Value, json};
 
-use super::action_trigger::trace;
 use super::ended;
 use crate::instances;
 
-const NOTIFY_TRIGGER: &str = "core.st2.generic.notifytrigger";
 const DEFAULT_ROUTE: &str = "notify.default";
 
 /// Section names as stored (either spelling), whether they apply, and the default message's last word.
@@ -50,7 +49,14 @@ pub(super) async fn of(services: &Services, execution: &Execution) -> Result<Vec
             let id = Id::derive("notify", ended(execution), &[&execution.id.to_string(), word, &route]);
             let now = services.now();
             let payload = Value::Object(payload);
-            instances.push(instances::pending(services, id, NOTIFY_TRIGGER, payload, now, trace(execution)));
+            instances.push(instances::pending(
+                services,
+                id,
+                NOTIFY_TRIGGER,
+                payload,
+                now,
+                Some(execution.trace_link()),
+            ));
         }
     }
     Ok(instances)

@@ -32,11 +32,7 @@ impl Origin {
 
 /// The trace of the instance: the one it was sent with, else its own.
 fn trace_context(instance: &TriggerInstance) -> Value {
-    let given = |name: &str| instance.trace_context.as_ref().and_then(|trace| trace.get(name)).cloned();
-    let id = given("id_")
-        .unwrap_or_else(|| json!(Id::derive("trace", instance.occurrence_time, &[&instance.id.to_string()])));
-    let tag = given("trace_tag").unwrap_or_else(|| format!("trigger_instance-{}", instance.id).into());
-    json!({"id_": id, "trace_tag": tag})
+    json!({"id_": instance.trace(), "trace_tag": instance.trace_tag()})
 }
 
 /// Prepares the execution of a rule that matched. Errors are the store's; everything else becomes the record.

@@ -6,6 +6,7 @@ use model::python::repr;
 use model::{Execution, Object, ResultValue, Status, Timestamp};
 use serde_json::{Value, json};
 
+use super::super::traces;
 use super::{find, show};
 use crate::context::Ctx;
 use crate::http::shape::{Kind, Shape, Take, may, must};
@@ -95,6 +96,7 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     }
     let action = body.take_text("action").unwrap_or_default();
     require_action(&ctx, &action).await?;
+    traces::require(&ctx, &context).await?;
     settle_user(&ctx, &user, &mut context).await?;
     let request = Request {
         action,

@@ -1,0 +1,67 @@
+//! Schemathesis (from PyPI) asks a node what its own description says, and what it doesn't: no 5xx, and every answer as
+//! described.
+//!
+//! `SQUALL_FUZZ_SECONDS` says how long, `SQUALL_TEST_SEED` repeats a run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use e2e::Node;
+use serde_json::json;
+
+const TOOL: &str = "schemathesis==4.32.5";
+/// Checks that hold for an API that is as lenient as StackStorm's: it ignores what it doesn't know.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+/// Event streams don't end; packs are installed from other hosts.
+const LEFT_OUT: &str = "^/stream/|^/api/v1/executions/\\{id\\}/output$|^/api/v1/packs/(install|index)";
+
+/// The tool, installed beside the binaries on first use; none if the package index can't be reached.
+fn tool() -> Result<Option<PathBuf>> {
+    let beside = e2e::binary("squall");
+    let venv = beside.parent().and_then(Path::parent).context("the target directory")?.join("schemathesis-venv");
+    let tool = venv.join("bin/schemathesis");
+    if venv.join("complete").is_file() {
+        return Ok(Some(tool));
+    }
+    let _ = std::fs::remove_dir_all(&venv);
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output()?;
+    ensure!(made.status.success(), "python3 -m venv: {}", String::from_utf8_lossy(&made.stderr));
+    let installed = Command::new(venv.join("bin/pip")).args(["install", "--quiet", TOOL]).output()?;
+    if !installed.status.success() {
+        eprintln!("SKIPPED: can't install {TOOL}: {}", String::from_utf8_lossy(&installed.stderr));
+        return Ok(None);
+    }
+    std::fs::write(venv.join("complete"), TOOL)?;
+    Ok(Some(tool))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_as_described() -> Result<()> {
+    let Some(tool) = tokio::task::spawn_blocking(tool).await?? else { return Ok(()) };
+    let node = Node::start().await?;
+    let api = node.admin().await?;
+    api.run("core.noop", json!({})).await?;
+    api.run("core.local", json!({"cmd": "echo"})).await?;
+    let dir = tempfile::tempdir()?;
+    let variable = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    let seed = variable("SQUALL_TEST_SEED", &rand::random::<u32>().to_string());
+    let output = tokio::process::Command::new(tool)
+        .arg("run")
+        .arg(format!("{}/api/v1/openapi.json", api.base))
+        .args(["--header", &format!("X-Auth-Token: {}", api.token)])
+        .args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--no-shrink"])
+        .args(["--exclude-path-regex", LEFT_OUT, "--seed", &seed, "--workers", "2", "--warnings", "off"])
+        .args(["--max-time", &variable("SQUALL_FUZZ_SECONDS", "60"), "--request-timeout", "20", "--no-color"])
+        .args(["--suppress-health-check", "all"])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    println!("seed {seed}\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+    ensure!(output.status.success(), "seed {seed}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
