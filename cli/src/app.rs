@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::http::Client;
 use crate::output::{Format, Style, Zone};
 use crate::resources::find;
-use crate::{aliases, auth, executions, keys, misc, packs, session, tail, trace, verbs};
+use crate::{aliases, auth, completion, executions, keys, man, misc, packs, session, tail, trace, verbs};
 
 /// Carries a command line out; returns the exit code.
 pub async fn main(words: &[String]) -> u8 {
@@ -61,10 +61,16 @@ async fn run(words: &[String]) -> Result<()> {
         return Ok(());
     }
     if let Some(shell) = options.one("generate-completion") {
-        if shell != "bash" {
-            return Err(wrong(&global, &format!("no completion for \"{shell}\": only bash")));
-        }
-        put(&commands::bash_completion());
+        let Some(script) = completion::script(shell) else {
+            let known = completion::SHELLS.join(", ");
+            return Err(wrong(&global, &format!("no completion for \"{shell}\": choose from {known}")));
+        };
+        put(&script);
+        return Ok(());
+    }
+    if let Some(folder) = options.one("generate-man") {
+        let count = man::write(std::path::Path::new(folder))?;
+        say(&format!("{count} pages written to {folder}"));
         return Ok(());
     }
     let settings = Settings::load(&options)?;

@@ -64,7 +64,13 @@ impl Arg {
         if self.is_option() { self.key().replace('-', "_").to_uppercase() } else { self.names[0].to_owned() }
     }
 
-    fn values(&self) -> String {
+    /// Whether the option needs a value.
+    pub fn takes_value(&self) -> bool {
+        self.count != Count::Flag
+    }
+
+    /// The values it takes, as the usage shows them.
+    pub fn values(&self) -> String {
         let name = self.metavar();
         match self.count {
             Count::Flag => String::new(),

@@ -151,7 +151,8 @@ pub fn global() -> Command {
             Arg::flag(&["--print-config"], "Show the configuration and exit."),
             Arg::flag(&["--skip-config"], "Ignore the configuration file."),
             Arg::flag(&["--debug"], "Show requests and answers."),
-            Arg::one(&["--generate-completion"], "Print a completion script for this shell (bash)."),
+            Arg::one(&["--generate-completion"], "Print a completion script for this shell: bash, zsh or fish."),
+            Arg::one(&["--generate-man"], "Write manual pages into this folder."),
         ],
         exclusive: &[],
     }
@@ -419,20 +420,52 @@ fn list_args(resource: &'static Resource) -> Vec<Arg> {
     args
 }
 
-/// A bash completion script made from the tree.
-pub fn bash_completion() -> String {
-    let mut cases = String::new();
-    let groups: Vec<&str> = ORDER.iter().copied().filter(|name| single(name).is_none()).collect();
-    for group in groups {
-        cases.push_str(&format!("    {group}) words='{}' ;;\n", words(&[group.to_owned()]).join(" ")));
+/// A place in the tree: what may follow there.
+#[derive(Debug)]
+pub struct Node {
+    /// The words that lead here; none for the root.
+    pub path: Vec<&'static str>,
+    pub about: String,
+    /// Commands below, with what they are for; none for one that does something.
+    pub words: Vec<(&'static str, String)>,
+    /// Options and arguments.
+    pub args: Vec<Arg>,
+}
+
+/// The whole tree, each place before those below it.
+pub fn tree() -> Vec<Node> {
+    let group =
+        |path: Vec<&'static str>, about: &str, words| Node { path, about: about.to_owned(), words, args: vec![HELP] };
+    let leaf = |path: Vec<&'static str>, found: Found| Node {
+        path,
+        about: found.command.about,
+        words: Vec::new(),
+        args: found.command.args,
+    };
+    let described = |children: &[(&'static str, Found)]| {
+        children.iter().map(|(name, found)| (*name, found.command.about.clone())).collect()
+    };
+    let first = ORDER.iter().map(|name| (*name, about(name).to_owned())).collect();
+    let global = global();
+    let mut nodes = vec![Node { path: Vec::new(), about: global.about, words: first, args: global.args }];
+    for name in ORDER {
+        if let Some(found) = single(name) {
+            nodes.push(leaf(vec![name], found));
+        } else if *name == "service-registry" {
+            let kinds = ["group", "member"].map(|kind| (kind, "Groups of services, and their members.".to_owned()));
+            nodes.push(group(vec![name], about(name), kinds.to_vec()));
+            for (kind, about) in kinds {
+                let below = registry(kind);
+                nodes.push(group(vec![name, kind], &about, described(&below)));
+                nodes.extend(below.into_iter().map(|(child, found)| leaf(vec![name, kind, child], found)));
+            }
+        } else {
+            let below = children(name);
+            nodes.push(group(vec![name], about(name), described(&below)));
+            nodes.extend(below.into_iter().map(|(child, found)| leaf(vec![name, child], found)));
+        }
     }
-    let first = ORDER.join(" ");
-    format!(
-        "_st2() {{\n  local words=''\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words='{first}'; \
-         elif [ \"$COMP_CWORD\" -eq 2 ]; then case \"${{COMP_WORDS[1]}}\" in\n{cases}  esac; fi\n  \
-         COMPREPLY=( $(compgen -W \"$words\" -- \"${{COMP_WORDS[COMP_CWORD]}}\") )\n}}\n\
-         complete -o default -F _st2 st2\n"
-    )
+    nodes
 }
 
 #[cfg(test)]

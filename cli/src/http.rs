@@ -165,10 +165,10 @@ impl Client {
     }
 
     fn unreachable(&self, service: Service, error: &reqwest::Error) -> Error {
-        let (name, url) = match service {
-            Service::Api => ("API", &self.settings.api_url),
-            Service::Auth => ("authentication", &self.settings.auth_url),
-            Service::Stream => ("stream", &self.settings.stream_url),
+        let (name, url, setting) = match service {
+            Service::Api => ("API", &self.settings.api_url, "api"),
+            Service::Auth => ("authentication", &self.settings.auth_url, "auth"),
+            Service::Stream => ("stream", &self.settings.stream_url, "stream"),
         };
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
@@ -179,7 +179,15 @@ impl Client {
             (true, _) => "cannot connect to",
             _ => "lost the connection to",
         };
-        Error::Unreachable(format!("{what} the {name} service at {url}: {cause}"))
+        let variable = setting.to_uppercase();
+        let hint = match error.is_connect() {
+            true => format!(
+                "\nIs it running there? The address comes from --{setting}-url, the configuration file or \
+                 ST2_{variable}_URL."
+            ),
+            false => String::new(),
+        };
+        Error::Unreachable(format!("{what} the {name} service at {url}: {cause}{hint}"))
     }
 
     fn url(&self, service: Service, path: &str, query: &Query) -> String {

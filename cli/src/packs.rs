@@ -15,6 +15,8 @@ use crate::tail::task;
 
 const CREATED: &str = "st2.execution__create";
 const STATUS_WIDTH: usize = 20;
+/// Without news a dot is printed, and the execution looked at.
+const ACTIVITY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// `pack show`.
 pub async fn show_index(context: &Context) -> Result<()> {
@@ -170,7 +172,7 @@ async fn follow(context: &Context, path: &str, body: &Value) -> Result<Value> {
     let mut seen: HashMap<String, String> = HashMap::new();
     while !execution::is_completed(execution::status(&current)) {
         let event = match &mut stream {
-            Some(events) => tokio::time::timeout(std::time::Duration::from_secs(5), events.next()).await.ok(),
+            Some(events) => tokio::time::timeout(ACTIVITY, events.next()).await.ok(),
             None => {
                 tokio::time::sleep(std::time::Duration::from_millis(500)).await;
                 None
@@ -187,6 +189,8 @@ async fn follow(context: &Context, path: &str, body: &Value) -> Result<Value> {
                 }
             }
             Some(_) => stream = None,
+            // a sign of life while nothing happens
+            None if context.style.format == Format::Human && stream.is_some() => put("."),
             None => {}
         }
         current = context.client.get(&path, &Query::new()).await?.body;

@@ -52,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("cli", &["model"]),
     ("servers", &[]),
-    ("e2e", &["model", "servers"]),
+    ("e2e", &["model", "servers", "telemetry"]),
     ("benches", &["model", "e2e"]),
 ];
 
