@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -41,8 +41,13 @@ impl Collector {
     }
 
     fn find(&self, name: &str) -> Option<Span> {
-        self.spans.lock().unwrap().iter().find(|span| span.name == name).cloned()
+        held(&self.spans).iter().find(|span| span.name == name).cloned()
     }
+}
+
+/// What a thread that panicked left is still worth a look.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn answer(stream: TcpStream, status: u16, spans: &Mutex<Vec<Span>>, heads: &Mutex<Vec<String>>) -> Result<()> {
@@ -61,11 +66,11 @@ fn answer(stream: TcpStream, status: u16, spans: &Mutex<Vec<Span>>, heads: &Mute
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    heads.lock().unwrap().push(head);
+    held(heads).push(head);
     if status == 200 {
         let request = ExportTraceServiceRequest::decode(body.as_slice())?;
         let found = request.resource_spans.into_iter().flat_map(|r| r.scope_spans).flat_map(|s| s.spans);
-        spans.lock().unwrap().extend(found);
+        held(spans).extend(found);
     }
     let mut stream = reader.into_inner();
     write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;

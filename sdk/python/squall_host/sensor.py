@@ -104,6 +104,13 @@ class _Handler(logging.Handler):
         # The channel has its own; logging's would be patched by green threads.
         self.lock = None
 
+    def handle(self, record):
+        # Python 3.13's takes the lock without asking whether there is one.
+        kept = self.filter(record)
+        if kept:
+            self.emit(kept if isinstance(kept, logging.LogRecord) else record)
+        return kept
+
     def emit(self, record):
         try:
             self._link.log(record.levelname, record.name, self.format(record))
