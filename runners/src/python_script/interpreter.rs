@@ -48,10 +48,10 @@ pub async fn resolve(configured: Option<&Path>) -> Result<PathBuf, Failure> {
     let name = configured.map_or_else(|| "python3".to_owned(), |path| path.to_string_lossy().into_owned());
     let failed = |reason: String| {
         Failure::new(format!(
-            "Python actions need a Python 3.9 or newer on this node; `{name}` does not serve: {reason}"
+            "Python actions need a Python 3.8 or newer on this node; `{name}` does not serve: {reason}"
         ))
     };
-    let script = "import sys; assert sys.version_info >= (3, 9), sys.version; print(sys.executable, end='')";
+    let script = "import sys; assert sys.version_info >= (3, 8), sys.version; print(sys.executable, end='')";
     let command = format!("exec {} -I -S -c {}", crate::shell::args::quote(&name), crate::shell::args::quote(script));
     let (pipes, stdout, stderr) = std_pipes().map_err(|error| failed(error.to_string()))?;
     let mut child = crate::process::Command {
