@@ -134,6 +134,35 @@ async fn the_examples_run() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workflows_can_be_looked_at() -> Result<()> {
+    let bed = Bed::new().await?;
+    let ended = bed.ends("examples.orquesta-subworkflow", json!({})).await?;
+    let id = text(&ended["id"]);
+    let picture = bed.api.get(&format!("/v1/executions/{id}/workflow")).await?;
+    assert_eq!((&picture["execution"], &picture["status"]), (&ended["id"], &json!("succeeded")));
+    assert_eq!(picture["graph"]["starts"], json!(["prepare"]));
+    let edge = &picture["graph"]["edges"][0];
+    assert_eq!(
+        (&edge["from"], &edge["to"], &edge["when"]),
+        (&json!("prepare"), &json!("child"), &json!("<% succeeded() %>"))
+    );
+    let tasks = picture["tasks"].as_array().context("tasks")?;
+    let child = tasks.iter().find(|task| task["task"] == "child").context("the task `child`")?;
+    assert!(text(&child["started"]) <= text(&child["ended"]) && child["started"].is_string(), "{child:#}");
+    // The tree of tasks, with times, as people see it.
+    let shown = std::process::Command::new(e2e::binary("st2"))
+        .args(["execution", "get", &id])
+        .env("ST2_API_URL", format!("{}/api/v1", bed.node.base))
+        .env("ST2_AUTH_TOKEN", &bed.api.token)
+        .output()?;
+    let shown = String::from_utf8(shown.stdout)?;
+    for row in ["prepare", "| + ", "child", "greet", "elapsed", "start_timestamp"] {
+        assert!(shown.contains(row), "{row} is missing:\n{shown}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workflows_pause_and_go_on() -> Result<()> {
     let bed = Bed::new().await?;
     for action in ["examples.orquesta-test-pause", "examples.chain-test-pause-resume"] {
