@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Bench;
 use crate::client::{Client, field};
-use crate::server::PASSWORD;
+use crate::server::{PASSWORD, Server};
 use crate::stats::Samples;
 
 /// Name, action, parameters, runs in the latency measurement, clients and seconds in the throughput measurement.
@@ -80,40 +80,48 @@ pub async fn throughput(bench: &Bench) -> Result<()> {
         for _ in 0..20 {
             one(&mut client, &body).await?;
         }
-        let before = succeeded(&mut client, action).await?;
-        let begin = Instant::now();
-        let mut clients = JoinSet::new();
-        for _ in 0..CLIENTS {
-            let (authority, token, body) = (server.authority.clone(), client.token.clone(), body.clone());
-            clients.spawn(async move {
-                let mut client = Client::connect(&authority, &token).await?;
-                let mut requested = 0u64;
-                while begin.elapsed() < Duration::from_secs(SECONDS) {
-                    client.call(Method::POST, "/api/v1/executions", body.clone()).await?;
-                    requested += 1;
-                }
-                anyhow::Ok(requested)
-            });
-        }
-        let mut requested = 0;
-        while let Some(done) = clients.join_next().await {
-            requested += done??;
-        }
-        let posted = begin.elapsed();
-        while succeeded(&mut client, action).await? < before + requested {
-            anyhow::ensure!(begin.elapsed() < Duration::from_secs(600), "{name}: executions don't end");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let all = begin.elapsed();
-        println!(
-            "executions/s, {name}: {:.0} ({requested} requested in {:.1} s, all ended after {:.1} s; resident {:.0} MB)",
-            requested as f64 / all.as_secs_f64(),
-            posted.as_secs_f64(),
-            all.as_secs_f64(),
-            server.resident_mb()
-        );
+        let (rate, told) = rate(&mut client, &server, action, parameters, SECONDS).await?;
+        println!("executions/s, {name}: {rate:.0} ({told}; resident {:.0} MB)", server.resident_mb());
     }
     Ok(())
+}
+
+/// Executions per second, requested by many clients for some seconds, until the last has ended; and how it went.
+pub(super) async fn rate(
+    client: &mut Client,
+    server: &Server,
+    action: &str,
+    parameters: &str,
+    seconds: u64,
+) -> Result<(f64, String)> {
+    let body = body(action, parameters);
+    let before = succeeded(client, action).await?;
+    let begin = Instant::now();
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (authority, token, body) = (server.authority.clone(), client.token.clone(), body.clone());
+        clients.spawn(async move {
+            let mut client = Client::connect(&authority, &token).await?;
+            let mut requested = 0u64;
+            while begin.elapsed() < Duration::from_secs(seconds) {
+                client.call(Method::POST, "/api/v1/executions", body.clone()).await?;
+                requested += 1;
+            }
+            anyhow::Ok(requested)
+        });
+    }
+    let mut requested = 0;
+    while let Some(done) = clients.join_next().await {
+        requested += done??;
+    }
+    let posted = begin.elapsed();
+    while succeeded(client, action).await? < before + requested {
+        anyhow::ensure!(begin.elapsed() < Duration::from_secs(600), "{action}: executions don't end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let all = begin.elapsed().as_secs_f64();
+    let told = format!("{requested} requested in {:.1} s, all ended after {all:.1} s", posted.as_secs_f64());
+    Ok((requested as f64 / all, told))
 }
 
 async fn succeeded(client: &mut Client, action: &str) -> Result<u64> {

@@ -3,6 +3,7 @@
 mod cli;
 mod executions;
 mod idle;
+mod packs;
 mod rules;
 mod timers;
 pub mod workflows;
@@ -13,7 +14,8 @@ use anyhow::{Result, bail};
 
 use crate::server::Server;
 
-const ALL: [&str; 7] = ["idle", "latency", "throughput", "rules", "timers", "cli", "workflows"];
+const ALL: [&str; 10] =
+    ["idle", "latency", "throughput", "rules", "timers", "cli", "workflows", "python", "sensors", "shell"];
 
 /// Runs the named measurements, or all.
 pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> Result<()> {
@@ -28,6 +30,9 @@ pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> 
             "timers" => timers::run(&bench).await?,
             "cli" => cli::run(&bench).await?,
             "workflows" => workflows::run(&bench).await?,
+            "python" => packs::python(&bench).await?,
+            "sensors" => packs::sensors(&bench).await?,
+            "shell" => packs::shell(&bench).await?,
             other => bail!("unknown measurement {other}: known are {}", ALL.join(", ")),
         }
     }

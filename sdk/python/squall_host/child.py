@@ -21,7 +21,7 @@ import threading
 import traceback
 
 from squall_host import action as actions
-from squall_host import encode
+from squall_host import encode, imports
 
 FRAME = struct.Struct("<Q")
 # Exit code for a status that is neither a boolean nor None.
@@ -31,8 +31,11 @@ INVALID_STATUS_CODE = 220
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def run(control, leave=True):
-    """Runs the request that comes over `control`; returns the exit code, or exits with it if `leave`."""
+def run(control, leave=True, learner=None):
+    """Runs the request that comes over `control`; returns the exit code, or exits with it if `leave`.
+
+    `learner` is a descriptor that is told what was imported beyond the names that come with it.
+    """
     code = 1
     try:
         request = json.loads(_read_frame(control))
@@ -47,6 +50,8 @@ def run(control, leave=True):
     except BaseException as error:
         print_exception(error)
     code = _finish(code)
+    if learner:
+        imports.tell(*learner)
     if leave:
         os._exit(code)
     return code
@@ -87,6 +92,7 @@ def _prepare(request):
     own = [entry for entry in sys.path if entry not in first and entry != sdk]
     directory = os.path.dirname(request["file_path"])
     sys.path[:] = first + [sdk] + own + [directory]
+    imports.give_way(first)
     sys.argv[:] = [request["file_path"]]
     limits = request.get("limits")
     if limits:
