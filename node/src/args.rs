@@ -33,12 +33,54 @@ pub enum Command {
     /// Roles: who may do what.
     #[command(subcommand)]
     Rbac(RbacCommand),
+    /// Packs on this machine.
+    #[command(subcommand)]
+    Pack(PackCommand),
     /// Print the configuration that a node would start with, as TOML.
     Config {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PackCommand {
+    /// Run the tests in a pack's folder tests/ with pytest; their exit code is passed on.
+    ///
+    /// No node is needed. The tests get a virtualenv of their own with requirements.txt and requirements-tests.txt of
+    /// the pack, and the SDK with the base classes of st2tests.base.
+    Test(PackTestArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct PackTestArguments {
+    /// The pack's directory, or the name of a pack in the node's data directory.
+    pub pack: String,
+    /// Data directory of the node that has the pack.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Only this file, class or test: test_x.py::Class::test_y.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<String>,
+    /// Show what the tests reach.
+    #[arg(short, long)]
+    pub coverage: bool,
+    /// Use the virtualenv of the last time as it is.
+    #[arg(short, long)]
+    pub just_tests: bool,
+    /// Show how long the tests take.
+    #[arg(short, long)]
+    pub timing: bool,
+    /// Show what pip does.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// No virtualenv: use the interpreter and what it has.
+    #[arg(short = 'x', long)]
+    pub no_virtualenv: bool,
+    /// The interpreter.
+    #[arg(long, value_name = "PYTHON", default_value = "python3")]
+    pub python: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod health;
 mod listen;
 mod logging;
 mod membership;
+mod pack_test;
 mod patience;
 mod rbac;
 mod roles;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use clap::Parser;
 
-use crate::args::{Arguments, Command, DevArguments, LogArguments};
+use crate::args::{Arguments, Command, DevArguments, LogArguments, PackCommand};
 use crate::config::{Config, Listen};
 use crate::run::Extras;
 
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
     match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Tests that failed have said so themselves.
+            if let Some(pack_test::Failed(code)) = error.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             let _ = writeln!(std::io::stderr(), "squall: {error:#}");
             ExitCode::FAILURE
         }
@@ -52,6 +57,7 @@ fn start(arguments: Arguments) -> Result<()> {
         }
         Command::Cluster(command) => return cluster::run(command),
         Command::Rbac(command) => return rbac::run(command),
+        Command::Pack(PackCommand::Test(test)) => return pack_test::run(&test),
         Command::Dev(dev) => (dev_config(&dev)?, Extras { greet: true, demo: dev.demo }),
         Command::Server(server) => {
             let mut config = config::load(&Config::default(), Some(&server.config))?;
