@@ -12,7 +12,6 @@
 //! Parameters and results stay out: they may hold secrets.
 
 use model::{Execution, Id, Status, Timestamp, TriggerInstance};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::otlp::{Event, KeyValue, Span, SpanStatus, code, kind};
@@ -48,19 +47,10 @@ fn nanos(at: Timestamp) -> u64 {
     u64::try_from(at.micros()).unwrap_or(0).saturating_mul(1_000)
 }
 
-/// The trace that an event begins, or goes on with if it was sent with one.
-fn trace_of_event(instance: &TriggerInstance) -> String {
-    let given = instance.trace_context.as_ref().and_then(|trace| trace.get("id_")).and_then(Value::as_str);
-    given.map_or_else(
-        || Id::derive("trace", instance.occurrence_time, &[&instance.id.to_string()]).to_string(),
-        str::to_owned,
-    )
-}
-
 /// An event whose rules have ended.
 pub(crate) fn event(instance: &TriggerInstance, status: &str, ended: Timestamp) -> Span {
     Span {
-        trace_id: trace_id(&trace_of_event(instance)),
+        trace_id: trace_id(&instance.trace().to_string()),
         span_id: event_span(&instance.id.to_string()),
         name: format!("event {}", instance.trigger),
         kind: kind::CONSUMER,
