@@ -23,7 +23,7 @@ struct Arguments {
     /// Where the data directories are made: a real disk, not a tmpfs.
     #[arg(long)]
     data_root: Option<PathBuf>,
-    /// What to measure: latency, throughput, rules, timers, idle, cli, workflows, python, sensors, shell. Everything of a single box if none is named.
+    /// What to measure: latency, throughput, rules, timers, idle, cli, workflows, python, sensors, shell, api. Everything of a single box if none is named.
     /// After the word `cluster`: latency, backlog, workflows, failover, ticks, sensors, with three nodes (needs root).
     measurements: Vec<String>,
 }

@@ -11,6 +11,10 @@ impl Samples {
         self.0.push(sample);
     }
 
+    pub fn merge(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -60,6 +60,7 @@ pub struct Shared {
     pub metrics: Option<Arc<dyn Metrics>>,
     pub limits: Limits,
     pub(crate) tls: Option<Arc<Tls>>,
+    access_log: bool,
     pub(crate) authenticator: Authenticator,
     pub(crate) throttle: Throttle,
     pub(crate) hub: Hub,
@@ -82,6 +83,7 @@ impl Shared {
             metrics,
             limits,
             tls,
+            access_log,
         } = options;
         Arc::new(Self {
             authenticator: Authenticator::new(services.clone(), &auth, action_tokens),
@@ -99,6 +101,7 @@ impl Shared {
             metrics,
             limits,
             tls,
+            access_log,
         })
     }
 
@@ -138,8 +141,12 @@ impl Shared {
         if is_http_1 && self.readiness.is_stopping() {
             response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
-        log.write(&span, &method, response.status(), started);
-        metrics::answered(log.service, &method, response.status(), started.elapsed());
+        let status = response.status();
+        log.write(&span, &method, status, started);
+        if self.access_log {
+            log.write_access(&span, &method, status, started, peer);
+        }
+        metrics::answered(log.service, &method, status, started.elapsed());
         response
     }
 
@@ -413,6 +420,23 @@ impl AccessLog {
             (Some(detail), _) => tracing::info!(%method, route, status, micros, user, detail, "request refused"),
             (None, _) => tracing::debug!(%method, route, status, micros, user, "request"),
         }
+    }
+
+    /// The line of `api.access_log` (docs/operations.md).
+    fn write_access(
+        &self,
+        span: &tracing::Span,
+        method: &Method,
+        status: StatusCode,
+        started: Instant,
+        peer: Option<SocketAddr>,
+    ) {
+        let _entered = span.enter();
+        let (service, route, status) = (self.service, self.pattern, status.as_u16());
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let user = self.user.as_deref().unwrap_or("-");
+        tracing::info!(target: "access", peer, user, %method, service, route, status, micros, "answered");
     }
 }
 

@@ -34,6 +34,8 @@ pub struct GatewayOptions {
     pub limits: Limits,
     /// For the ports that are mounted as [`crate::Mount::Tls`].
     pub tls: Option<Arc<Tls>>,
+    /// A line at level info for each request, with the target `access`.
+    pub access_log: bool,
 }
 
 /// Bounds of what requests may take (DESIGN §2 rule 9).

@@ -345,6 +345,7 @@ fn gateway_options(
             ..Limits::default()
         },
         tls: crate::listen::tls(config)?,
+        access_log: config.api.access_log,
     })
 }
 

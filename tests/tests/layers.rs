@@ -53,7 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cli", &["model"]),
     ("servers", &[]),
     ("e2e", &["model", "servers", "telemetry"]),
-    ("benches", &["model", "e2e"]),
+    ("benches", &["model", "store", "e2e"]),
 ];
 
 #[test]

@@ -1,5 +1,6 @@
 //! The measurements.
 
+mod api;
 mod cli;
 mod executions;
 mod idle;
@@ -14,8 +15,8 @@ use anyhow::{Result, bail};
 
 use crate::server::Server;
 
-const ALL: [&str; 10] =
-    ["idle", "latency", "throughput", "rules", "timers", "cli", "workflows", "python", "sensors", "shell"];
+const ALL: [&str; 11] =
+    ["idle", "latency", "throughput", "rules", "timers", "cli", "workflows", "python", "sensors", "shell", "api"];
 
 /// Runs the named measurements, or all.
 pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> Result<()> {
@@ -29,6 +30,7 @@ pub async fn run(bin_dir: &Path, data_root: Option<&Path>, names: &[String]) -> 
             "rules" => rules::run(&bench).await?,
             "timers" => timers::run(&bench).await?,
             "cli" => cli::run(&bench).await?,
+            "api" => api::run(&bench).await?,
             "workflows" => workflows::run(&bench).await?,
             "python" => packs::python(&bench).await?,
             "sensors" => packs::sensors(&bench).await?,

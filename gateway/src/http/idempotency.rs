@@ -163,7 +163,8 @@ impl Held {
             let done =
                 "The request with this \"Idempotency-Key\" was done; its answer held a secret, which isn't kept.";
             let error = ApiError::new(StatusCode::CONFLICT, done);
-            return Some(NamedAnswer { status: error.status.as_u16(), headers: Vec::new(), body: error.body() });
+            let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+            return Some(NamedAnswer { status: error.status.as_u16(), headers, body: error.body() });
         }
         if body.len() > LARGEST_ANSWER {
             return None;

@@ -153,10 +153,11 @@ async fn secrets_are_not_logged() {
     let lines = Lines::default();
     let writer = lines.clone();
     tracing_subscriber::fmt()
+        .with_ansi(false)
         .with_env_filter("trace,hyper=info,hyper_util=info,reqwest=info,h2=info")
         .with_writer(move || writer.clone())
         .init();
-    let server = Server::start().await;
+    let server = Server::start_options(|options| options.access_log = true).await;
     let secret = "n0t-t0-be-l0gged";
     with_header(&server, "X-Auth-Token", secret).await;
     with_header(&server, "St2-Api-Key", secret).await;
@@ -177,6 +178,11 @@ async fn secrets_are_not_logged() {
     for line in ["login refused", "request refused", "a key was shown decrypted", "/apikeys/{id}"] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+    let line = text.lines().find(|line| line.contains(" access: ") && line.contains("/apikeys/{id}")).unwrap();
+    for part in ["request{id=", "peer=\"127.0.0.1\"", "method=GET", "service=\"api\"", "status=401", "micros="] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(text.lines().any(|line| line.contains(" access: ") && line.contains("user=\"st2admin\"")), "{text}");
     let leak = text.lines().find(|line| line.contains(secret) || line.contains(&server.token));
     assert!(leak.is_none(), "{leak:?}");
 }

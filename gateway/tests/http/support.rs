@@ -117,6 +117,7 @@ impl Server {
             cluster: None,
             limits,
             tls: None,
+            access_log: false,
         };
         adjust(&mut options);
         let gateway = Gateway::build(options);

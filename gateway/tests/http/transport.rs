@@ -140,6 +140,7 @@ async fn tls_with_certificates_that_change() {
         metrics: None,
         limits: Limits::default(),
         tls: Some(Arc::new(tls)),
+        access_log: false,
     });
     let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (secure, plain) = (bind().await, bind().await);

@@ -144,6 +144,8 @@ pub struct Api {
     pub rate: f64,
     /// How many of them may come at once.
     pub burst: f64,
+    /// A line in the log for each request (docs/operations.md).
+    pub access_log: bool,
     /// Whether the token cookie is for https only.
     pub auth_cookie_secure: bool,
     /// strict, lax, none or unset.
@@ -161,6 +163,7 @@ impl Default for Api {
             max_in_flight: 1024,
             rate: 0.0,
             burst: 100.0,
+            access_log: false,
             auth_cookie_secure: true,
             auth_cookie_same_site: "lax".to_owned(),
             web_url: "https://localhost".to_owned(),
