@@ -47,7 +47,8 @@ pub async fn run(bench: &Bench) -> Result<()> {
     let any = move || format!("/api/v1/executions/{}", ids.choose(&mut rand::rng()).copied().unwrap_or(ids[0]));
     requests("GET one execution", access, any).await?;
     requests("GET 50 executions", access, || "/api/v1/executions?limit=50".to_owned()).await?;
-    requests("GET actions, default page", access, || "/api/v1/actions".to_owned()).await?;
+    requests("GET 100 actions", access, || "/api/v1/actions?limit=100".to_owned()).await?;
+    requests("GET all actions (the default)", access, || "/api/v1/actions".to_owned()).await?;
     streams(access).await?;
     println!("resident: {:.0} MB", server.resident_mb());
     Ok(())

@@ -3,9 +3,9 @@
 use domain::DomainError;
 use domain::executions::inquiry::{self, Inquiry};
 use model::schema::validate;
-use model::{Execution, Object, Status, Versioned};
+use model::{Execution, Id, Object, Status, Versioned};
 use serde_json::{Value, json};
-use store::{Cond, Order};
+use store::{Cond, Order, StoreExt};
 
 use crate::context::Ctx;
 use crate::http::list::{Attributes, ListSpec};
@@ -42,7 +42,10 @@ pub async fn list(ctx: Ctx) -> Result<Reply, ApiError> {
 /// One that waits, by its execution's id.
 async fn waiting(ctx: &Ctx) -> Result<(Versioned<Execution>, Inquiry), ApiError> {
     let text = ctx.params.get("id");
-    let found = ctx.find_ref::<Execution>(text).await?;
+    let found = match text.parse::<Id>() {
+        Ok(id) => ctx.services().store.read::<Execution>(id).await?,
+        Err(_) => None,
+    };
     let found = found.ok_or_else(|| ApiError::not_found("The resource could not be found."))?;
     if found.runner_type != inquiry::RUNNER {
         return Err(ApiError::bad_request(format!("Action execution \"{text}\" is not an inquiry.")));

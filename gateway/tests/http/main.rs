@@ -10,6 +10,7 @@ mod coverage;
 mod executions;
 mod files;
 
+mod fuzz;
 mod golden;
 mod idempotency;
 mod packs;

@@ -14,7 +14,7 @@ use store::{Query, StoreExt};
 use super::support::{Answer, Server, answer};
 
 /// RBAC is on; `st2admin` is an administrator, `ana` and `bob` may work in the pack `acme`, `eve` has no role.
-async fn server(isolation: bool) -> Server {
+pub async fn server(isolation: bool) -> Server {
     let server = Server::start_options(move |options| {
         let directory = Arc::new(Directory::new(options.services.store.clone()));
         options.auth.access = Access::rbac(directory, isolation);
@@ -28,7 +28,8 @@ async fn server(isolation: bool) -> Server {
             {"resource_uid": "webhook:deploy", "permission_types": ["webhook_create", "webhook_send"]},
             {"resource_uid": "key_value_pair:st2kv.system:shared", "permission_types": ["key_value_pair_set"]},
             {"permission_types": ["action_list", "execution_list", "rule_list", "stream_view", "api_key_create",
-                "api_key_list", "execution_views_filters_list"]},
+                "api_key_list", "execution_views_filters_list", "trace_list", "rule_enforcement_list", "inquiry_list",
+                "policy_list", "sensor_type_list", "pack_list", "webhook_list"]},
         ]}],
         "assignments": [
             {"username": "st2admin", "roles": ["admin"], "file_path": "assignments/a.yaml"},
@@ -49,11 +50,11 @@ async fn server(isolation: bool) -> Server {
     server
 }
 
-fn token(user: &str) -> String {
+pub fn token(user: &str) -> String {
     format!("{user:0<32}")
 }
 
-async fn call(server: &Server, user: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+pub async fn call(server: &Server, user: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
     let token = if user == "st2admin" { server.token.clone() } else { token(user) };
     let mut request = server.client.request(method, format!("{}{path}", server.api)).header("X-Auth-Token", token);
     if let Some(body) = body {
@@ -85,7 +86,7 @@ fn webhook(url: &str) -> Value {
 }
 
 /// Bodies with which handlers come as far as asking for the permission.
-fn body(pattern: &str) -> Value {
+pub fn body(pattern: &str) -> Value {
     match pattern {
         "/actions" => json!({"name": "new", "pack": "acme", "runner_type": "noop", "entry_point": ""}),
         "/actions/{ref}/clone" => json!({"dest_pack": "acme", "dest_action": "copy"}),
