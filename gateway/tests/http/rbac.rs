@@ -29,7 +29,7 @@ pub async fn server(isolation: bool) -> Server {
             {"resource_uid": "key_value_pair:st2kv.system:shared", "permission_types": ["key_value_pair_set"]},
             {"permission_types": ["action_list", "execution_list", "rule_list", "stream_view", "api_key_create",
                 "api_key_list", "execution_views_filters_list", "trace_list", "rule_enforcement_list", "inquiry_list",
-                "policy_list", "sensor_type_list", "pack_list", "webhook_list"]},
+                "policy_list", "sensor_type_list", "webhook_list"]},
         ]}],
         "assignments": [
             {"username": "st2admin", "roles": ["admin"], "file_path": "assignments/a.yaml"},
