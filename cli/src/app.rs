@@ -183,6 +183,7 @@ async fn perform(context: &Context, task: Task) -> Result<()> {
         Task::PackInstall => packs::install(context).await,
         Task::PackRemove => packs::remove(context).await,
         Task::PackRegister => packs::register(context).await,
+        Task::SensorState => misc::sensor_state(context).await,
         Task::ReEmit => misc::re_emit(context).await,
         Task::TriggerSpecs => misc::trigger_specs(context).await,
         Task::TraceGet => trace::get(context).await,

@@ -37,6 +37,7 @@ pub enum Task {
     PackRegister,
     PackConfig,
     ReEmit,
+    SensorState,
     TriggerSpecs,
     TraceGet,
     WorkflowInspect,
@@ -288,6 +289,10 @@ fn children(group: &str) -> Vec<(&'static str, Found)> {
         }
         "key" => key_commands(&mut add),
         "pack" => pack_commands(&mut add),
+        "sensor" => {
+            let sensor = Arg::optional(&["ref"], "The sensor; all of them if none is given.");
+            add("state", "Show where sensors run and how they are.", Task::SensorState, &[&[LIST_ATTR, WIDTH, sensor]]);
+        }
         "trace" => trace_commands(&mut add),
         "trigger" => {
             add("getspecs", "List the triggers of a type.", Task::TriggerSpecs, &[&[Arg::optional(&["ref"], "Type.")]]);

@@ -128,6 +128,20 @@ pub async fn re_emit(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// `sensor state`: of one sensor everything, of all of them a table.
+pub async fn sensor_state(context: &Context) -> Result<()> {
+    if let Some(reference) = context.matches.one("ref") {
+        let path = format!("/sensortypes/{}/state", segment(reference));
+        let found = context.client.get(&path, &Query::new()).await?.body;
+        context.show(&found, &["ref", "state", "node", "since", "pid", "restarts", "last_error"], false);
+        return Ok(());
+    }
+    let found = context.client.get("/sensor_states", &Query::new()).await?.list();
+    let columns = ["ref", "state", "node", "since", "restarts", "last_error"].map(str::to_owned).to_vec();
+    context.show_list(&found, &context.attributes().unwrap_or(columns))?;
+    Ok(())
+}
+
 /// `trigger getspecs`.
 pub async fn trigger_specs(context: &Context) -> Result<()> {
     let mut query = Query::new();

@@ -87,6 +87,8 @@ fn content() -> Vec<Route> {
         Api DELETE "/actionalias/{ref}" [Permission("action_alias_delete")] aliases::delete;
         Api GET "/sensortypes" [Permission("sensor_type_list")] simple::sensors;
         Api GET "/sensortypes/{ref}" [Permission("sensor_type_view")] simple::sensor;
+        Api GET "/sensortypes/{ref}/state" [Permission("sensor_type_view")] simple::sensor_state;
+        Api GET "/sensor_states" [Permission("sensor_type_list")] simple::sensor_states;
         Api PUT "/sensortypes/{ref}" [Permission("sensor_type_modify")] simple::update_sensor;
         Api GET "/timers" [Permission("timer_list")] simple::timers;
         Api GET "/timers/{ref}" [Permission("timer_view")] simple::timer;

@@ -23,6 +23,7 @@ pub mod rbac;
 pub mod resource;
 pub mod rule;
 pub mod schema;
+pub mod sensor_report;
 pub mod snapshot;
 pub mod status;
 pub mod time;
@@ -42,6 +43,7 @@ pub use permit::{HeldPermit, Permit};
 pub use rbac::{GroupMapping, PermissionGrant, Role, RoleAssignment};
 pub use resource::{Collection, Key, KeyKind, Keys, Object, Resource, Versioned};
 pub use rule::{EnforcedRule, Invocation, Rule, RuleEnforcement};
+pub use sensor_report::SensorReport;
 pub use snapshot::Snapshot;
 pub use status::Status;
 pub use time::{Clock, SystemClock, TestClock, Timestamp};
@@ -76,4 +78,5 @@ pub const COLLECTIONS: &[&Collection] = &[
     <idempotency::NamedRequest as Resource>::COLLECTION,
     <Snapshot as Resource>::COLLECTION,
     <timer::TimerCursor as Resource>::COLLECTION,
+    <SensorReport as Resource>::COLLECTION,
 ];

@@ -267,6 +267,7 @@ fn start_sensors(wiring: &Wiring<'_>, options: SensorOptions, tokens: ActionToke
 fn sensor_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> SensorOptions {
     SensorOptions {
         python: PythonOptions { interpreter: config.runners.python.clone(), sdk_path: sdk, ..PythonOptions::default() },
+        node: config.node.name.clone().unwrap_or_else(hostname),
         api_url: addresses.api_url(),
         token_ttl: config.auth.service_token_ttl.0,
         ..SensorOptions::default()
@@ -310,7 +311,14 @@ fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> Runne
         drain_limit: config.node.stop_timeout.0,
         output_limit: config.runners.max_output_size,
         token_ttl: config.auth.service_token_ttl.0,
-        python: PythonOptions { interpreter: config.runners.python.clone(), sdk_path: sdk, ..PythonOptions::default() },
+        python: PythonOptions {
+            interpreter: config.runners.python.clone(),
+            sdk_path: sdk,
+            memory_limit: config.runners.python_memory,
+            cpu_limit: config.runners.python_cpu,
+            open_files: config.runners.python_open_files,
+            ..PythonOptions::default()
+        },
         ..RunnerOptions::default()
     }
 }

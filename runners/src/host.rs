@@ -63,10 +63,22 @@ pub struct PythonOptions {
     pub zygote_idle: Duration,
     /// Bytes of address space of an action (RLIMIT_AS); unlimited if not given.
     pub memory_limit: Option<u64>,
+    /// Seconds of processor time of an action (RLIMIT_CPU).
+    pub cpu_limit: Option<u64>,
+    /// Open files of an action (RLIMIT_NOFILE); the node's own limit if not given.
+    pub open_files: Option<u64>,
     /// Whether to use warm interpreters at all.
     pub warm: bool,
     /// Modules of the SDK and the standard library that warm interpreters import at their start.
     pub preload: Vec<String>,
+}
+
+impl PythonOptions {
+    /// The limits of an action's process, as `sdk/python/squall_host/child.py` takes them.
+    pub fn limits(&self) -> serde_json::Value {
+        let limits = [("as", self.memory_limit), ("cpu", self.cpu_limit), ("nofile", self.open_files)];
+        limits.into_iter().filter_map(|(name, limit)| Some((name, limit?))).collect()
+    }
 }
 
 impl Default for PythonOptions {
@@ -79,6 +91,8 @@ impl Default for PythonOptions {
             max_zygotes: 8,
             zygote_idle: Duration::from_secs(600),
             memory_limit: None,
+            cpu_limit: None,
+            open_files: None,
             warm: true,
             preload: Vec::new(),
         }

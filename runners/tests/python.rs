@@ -22,6 +22,8 @@ struct Bed {
     host: Arc<PythonHost>,
     python: PathBuf,
     directory: tempfile::TempDir,
+    /// Of the actions' processes.
+    limits: Value,
 }
 
 impl Bed {
@@ -34,7 +36,8 @@ impl Bed {
         let sdk_path = runners::sdk::unpack(directory.path()).unwrap();
         let mut options = PythonOptions { sdk_path, ..PythonOptions::default() };
         adjust(&mut options);
-        Some(Self { host: Arc::new(PythonHost::new(options)), python, directory })
+        let limits = options.limits();
+        Some(Self { host: Arc::new(PythonHost::new(options)), python, directory, limits })
     }
 
     /// A file `actions/<name>.py` that begins with the import of `Action`.
@@ -46,10 +49,11 @@ impl Bed {
     }
 
     fn request(&self, file: &PathBuf, parameters: Value) -> Vec<u8> {
+        let limits = &self.limits;
         json!({
             "file_path": file, "pack": "test", "user": "u", "parameters": parameters, "config": {"a": 1},
             "log_level": "DEBUG", "env": {"GIVEN": "yes"}, "path": [self.directory.path().join("actions/lib")],
-            "limits": null,
+            "limits": limits,
         })
         .to_string()
         .into_bytes()
@@ -242,6 +246,49 @@ async fn cancel_and_time_out_end_the_fork_and_its_children() {
     let (finished, own, child) = stopped(&bed, limits, |_| {}).await;
     assert!(finished.timed_out);
     eventually("both end", || !is_alive(own) && !is_alive(child)).await;
+}
+
+#[tokio::test]
+async fn limits_hold_for_the_fork_alone() {
+    let adjust = |options: &mut PythonOptions| {
+        (options.memory_limit, options.cpu_limit, options.open_files) = (Some(1 << 30), Some(1), Some(40));
+    };
+    let Some(bed) = Bed::new(adjust).await else { return };
+    let failure = async |name, body: &str| {
+        let file = bed.action(name, &format!("class A(Action):\n    def run(self):\n{body}"));
+        let (finished, answer) = bed.run(&file, json!({})).await;
+        assert_eq!((finished.exit, answer), (Exit::Code(1), None), "{name}");
+        finished.stderr.into_text()
+    };
+    let memory = failure("memory", "        return len(bytearray(1 << 31))\n").await;
+    assert!(memory.contains("MemoryError"), "{memory}");
+    let files = failure("files", "        kept = [open('/dev/null') for _ in range(100)]\n").await;
+    assert!(files.contains("Too many open files"), "{files}");
+    let spin = failure("spin", "        while True:\n            pass\n").await;
+    assert!(spin.contains("TimeoutError: the action has used all of the processor time"), "{spin}");
+    // Whoever doesn't listen is killed a little later.
+    let deaf = "        import signal\n        signal.signal(signal.SIGXCPU, signal.SIG_IGN)\n        while True:\n            pass\n";
+    let file = bed.action("deaf", &format!("class A(Action):\n    def run(self):\n{deaf}"));
+    let patient = Limits { timeout: Some(Duration::from_secs(200)), ..LIMITS };
+    let (_stopper, stop) = Stop::new();
+    let (finished, answer) = bed.run_until(&file, json!({}), patient, stop).await;
+    assert_eq!((finished.exit, answer), (Exit::Signal(9), None));
+    let echo = bed.action("echo", ECHO);
+    assert_eq!(bed.value(&echo, json!({"n": 1})).await, json!({"n": 1}));
+    assert_eq!(bed.host.pids().len(), 1, "the warm interpreter has no limits");
+}
+
+#[tokio::test]
+async fn tracebacks_show_the_authors_code_alone() {
+    let Some(bed) = Bed::new(|_| {}).await else { return };
+    let file = bed.action(
+        "bad",
+        "def inner():\n    raise ValueError('no such thing')\n\nclass A(Action):\n    def run(self):\n        inner()\n",
+    );
+    let (finished, _) = bed.run(&file, json!({})).await;
+    let text = finished.stderr.into_text();
+    assert_eq!(text.matches("  File ").count(), 2, "{text}");
+    assert!(!text.contains("squall_host") && text.trim_end().ends_with("ValueError: no such thing"), "{text}");
 }
 
 #[tokio::test]

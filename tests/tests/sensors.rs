@@ -1,10 +1,11 @@
 //! Sensors of a stranger's pack on a real node: events, datastore, disabling, new code, the node's end.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
-use e2e::{Api, Node, NodeOptions, eventually};
+use e2e::{Api, Node, NodeOptions, binary, eventually};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -102,6 +103,22 @@ async fn a_strangers_sensor_runs_as_the_api_says() -> Result<()> {
     let first = event(&api, "three events", |event| event["count"].as_u64() >= Some(3)).await;
     assert_eq!((&first["user"], &first["version"]), (&json!("sensor_service"), &json!(1)));
     let pid = first["pid"].clone();
+
+    let state = |api: Api, wanted: &'static str| async move {
+        let found = api.get("/v1/sensortypes/stranger.Counter/state").await.ok()?;
+        (found["state"] == wanted).then_some(found)
+    };
+    let running = eventually("its state is told", DEADLINE, || state(api.clone(), "running")).await;
+    assert_eq!((&running["pid"], &running["ref"]), (&pid, &json!("stranger.Counter")));
+    let all = api.get("/v1/sensor_states").await?;
+    assert!(all.as_array().is_some_and(|all| all.contains(&running)), "{all}");
+
+    let shown = Command::new(binary("st2"))
+        .args(["--api-url", &format!("{}/api/v1", node.base), "sensor", "state", "stranger.Counter", "-t"])
+        .arg(&api.token)
+        .output()?;
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success() && text.contains("running"), "{text}{}", String::from_utf8_lossy(&shown.stderr));
 
     enable(&api, false).await?;
     eventually("disabled, it ends", DEADLINE, || async { (!exists(&pid)).then_some(()) }).await;

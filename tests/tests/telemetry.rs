@@ -179,3 +179,44 @@ async fn metrics_tell_of_every_stage_and_have_documented_names() -> Result<()> {
     }
     Ok(())
 }
+
+/// The node's warm interpreters.
+fn zygotes(node: u32) -> Vec<i32> {
+    let ours = |pid: i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()?;
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        (parent == node && command.split('\0').any(|word| word == "zygote")).then_some(pid)
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| ours(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_interpreter_is_counted_and_nobody_else_sees_it() -> Result<()> {
+    let node = Node::start().await?;
+    let api = node.admin().await?;
+    let run = || async {
+        let id = api.run("core.uuid", json!({})).await?;
+        let ended = api.finished(&id, Duration::from_secs(30)).await;
+        ensure!(ended["status"] == "succeeded", "{ended}");
+        Ok(())
+    };
+    run().await?;
+    let before = zygotes(node.pid().context("a pid")?);
+    ensure!(!before.is_empty(), "no warm interpreter");
+    for pid in &before {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL)?;
+    }
+    run().await?;
+    let lost = f64::from(u32::try_from(before.len())?);
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/metrics", node.base);
+    eventually("the loss is counted", Duration::from_secs(10), || async {
+        let text = client.get(&url).send().await.ok()?.text().await.ok()?;
+        let warm = sample(&text, "squall_python_starts_total", "kind=\"warm\"")? >= 2.0;
+        (warm && sample(&text, "squall_python_interpreters_lost_total", "")? >= lost).then_some(())
+    })
+    .await;
+    Ok(())
+}

@@ -1,8 +1,9 @@
 //! Resources that are mostly listed and read here: sensor types and timers.
 
 use bus::Change;
-use model::{SensorType, Trigger};
-use store::{Order, StoreExt};
+use model::{SensorReport, SensorType, Trigger};
+use serde_json::json;
+use store::{Order, Query, StoreExt};
 
 use super::{changed, refuse_system_pack};
 use crate::context::Ctx;
@@ -44,6 +45,23 @@ pub async fn sensors(ctx: Ctx) -> Result<Reply, ApiError> {
 pub async fn sensor(ctx: Ctx) -> Result<Reply, ApiError> {
     let sensor = ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?;
     Ok(Reply::json(&sensor.to_api())?.version(sensor.rev))
+}
+
+/// `GET /sensortypes/{ref}/state`: what the node that runs it said last.
+pub async fn sensor_state(ctx: Ctx) -> Result<Reply, ApiError> {
+    let sensor = ctx.by_ref::<SensorType>(ctx.params.get("ref")).await?;
+    let id = SensorReport::id_of(&sensor.reference);
+    match ctx.services().store.read::<SensorReport>(id).await? {
+        Some(report) => Reply::json(&report.to_api()),
+        None => Reply::json(&json!({ "ref": sensor.reference, "state": "unknown" })),
+    }
+}
+
+/// `GET /sensor_states`: all reports, by ref.
+pub async fn sensor_states(ctx: Ctx) -> Result<Reply, ApiError> {
+    let query = Query { order: vec![Order::Asc("ref")], ..Query::default() };
+    let reports = ctx.services().store.search::<SensorReport>(&query).await?;
+    Reply::json(&reports.iter().map(|report| report.to_api()).collect::<Vec<_>>())
 }
 
 pub(crate) const SENSOR_BODY: Shape = Shape { fields: &[may("enabled", Kind::Boolean)], closed: false };

@@ -183,6 +183,8 @@ fn content(method: &str, pattern: &str) -> Option<Doc> {
         ("PUT", "/runnertypes/{name}") => one("Switches a runner on or off.", "RunnerType").shape(&runner_types::BODY),
         ("GET", "/sensortypes") => lists("Sensors.", &simple::SENSORS, "SensorType"),
         ("GET", "/sensortypes/{ref}") => one("A sensor.", "SensorType"),
+        ("GET", "/sensortypes/{ref}/state") => shows("How a sensor is: state, node, last error.", Answer::Object),
+        ("GET", "/sensor_states") => shows("How all sensors are.", Answer::Array),
         ("PUT", "/sensortypes/{ref}") => one("Switches a sensor on or off.", "SensorType").shape(&simple::SENSOR_BODY),
         ("GET", "/configs") => lists("Configurations of packs.", &configs::CONFIGS, "Config"),
         ("GET", "/configs/{pack}") => one("A pack's configuration.", "Config").query(SECRETS),

@@ -227,6 +227,12 @@ pub struct Runners {
     pub max_output_size: usize,
     /// Larger results (as JSON) fail the execution.
     pub max_result_size: usize,
+    /// Bytes of address space of a Python action; unlimited if not given.
+    pub python_memory: Option<u64>,
+    /// Seconds of processor time of a Python action.
+    pub python_cpu: Option<u64>,
+    /// Open files of a Python action.
+    pub python_open_files: Option<u64>,
 }
 
 impl Default for Runners {
@@ -237,6 +243,9 @@ impl Default for Runners {
             stream_output: true,
             max_output_size: 16 * 1024 * 1024,
             max_result_size: 64 * 1024 * 1024,
+            python_memory: None,
+            python_cpu: None,
+            python_open_files: None,
         }
     }
 }

@@ -98,8 +98,10 @@ impl PythonHost {
         if self.options.warm
             && let Some(started) = self.start_warm(executable).await?
         {
+            metrics::counter!("squall_python_starts_total", "kind" => "warm").increment(1);
             return Ok(started);
         }
+        metrics::counter!("squall_python_starts_total", "kind" => "fresh").increment(1);
         self.start_fresh(executable)
     }
 

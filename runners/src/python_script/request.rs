@@ -32,13 +32,9 @@ pub async fn build(run: &Run<'_>, pack_directory: &Path, interpreter: &Interpret
         "log_level": log_level,
         "env": environment(run, interpreter, &path)?,
         "path": path,
-        "limits": limits(options.memory_limit),
+        "limits": options.limits(),
     });
     Ok(request.to_string().into_bytes())
-}
-
-fn limits(memory: Option<u64>) -> Value {
-    memory.map_or(Value::Null, |bytes| json!({"as": bytes}))
 }
 
 /// What comes before the standard library (spec/runners.md §11.3).

@@ -236,7 +236,11 @@ async fn read_answers(socket: Arc<AsyncFd<OwnedFd>>, state: Arc<Mutex<State>>, m
     state.lock().expected = None;
     drop(socket);
     match tokio::time::timeout(END, child.exit()).await {
-        Ok(Ok(exit)) => tracing::debug!(pid = child.pid(), ?exit, "a warm Python interpreter ended"),
+        Ok(Ok(exit @ Exit::Code(0))) => tracing::debug!(pid = child.pid(), ?exit, "a warm Python interpreter ended"),
+        Ok(Ok(exit)) => {
+            metrics::counter!("squall_python_interpreters_lost_total").increment(1);
+            tracing::warn!(pid = child.pid(), ?exit, "a warm Python interpreter was lost");
+        }
         _ => tracing::warn!(pid = child.pid(), "a warm Python interpreter does not end and is killed"),
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::keeper::{Farewell, Keeper, Shared};
 use super::known::{Follower, Known};
 use super::launch::Launcher;
+use super::report::Reporter;
 use super::{Owned, Release, SensorOptions, SensorStates};
 
 /// Events about processes that wait.
@@ -92,13 +93,17 @@ impl SensorContainer {
             notices,
         });
         let never = CancellationToken::new();
+        let node = self.launcher.options.node.clone();
+        let mut reporter = Reporter::new(self.services.clone(), self.states.clone(), node);
         tokio::select! {
             () = self.keep(shared, &cancel) => {}
+            () = reporter.run() => {}
             // These go on while the sensors end.
             () = follower.run(never) => {}
             () = self.notify(on_notices) => {}
             () = self.keep_house() => {}
         }
+        reporter.finish().await;
     }
 
     async fn keep(&self, shared: Arc<Shared>, cancel: &CancellationToken) {

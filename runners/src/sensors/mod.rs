@@ -21,6 +21,7 @@
 //! | [`files`] | whether its code changed |
 //! | [`output`] | its stdout and stderr, into the log |
 //! | [`states`] | how each sensor is |
+//! | `report` | tells the store about it |
 //! | [`wanted`] | tells the group which sensors there are |
 
 pub mod container;
@@ -31,6 +32,7 @@ mod known;
 mod launch;
 mod output;
 pub mod protocol;
+mod report;
 pub mod respawn;
 pub mod states;
 mod talk;
@@ -58,6 +60,8 @@ pub type Release = Arc<dyn Fn(String, u64) + Send + Sync>;
 pub struct SensorOptions {
     /// As for actions; `sdk_path` is needed.
     pub python: PythonOptions,
+    /// The node's name, for reports.
+    pub node: String,
     /// The API as sensors reach it, with `/v1`.
     pub api_url: String,
     /// `auth.service_token_ttl`; sensors get a new token when half of it is over.
@@ -81,6 +85,7 @@ impl Default for SensorOptions {
     fn default() -> Self {
         Self {
             python: PythonOptions::default(),
+            node: "localhost".to_owned(),
             api_url: "http://127.0.0.1:9101/v1".to_owned(),
             token_ttl: Duration::from_secs(24 * 3600),
             max_page_size: 100,

@@ -91,11 +91,16 @@ impl SensorStates {
             last_error: None,
             dispatched: 0,
         };
-        self.sensors.lock().insert(reference.to_owned(), status);
+        count(SensorState::Idle, 1.0);
+        if let Some(old) = self.sensors.lock().insert(reference.to_owned(), status) {
+            count(old.state, -1.0);
+        }
     }
 
     pub(super) fn end(&self, reference: &str) {
-        self.sensors.lock().remove(reference);
+        if let Some(old) = self.sensors.lock().remove(reference) {
+            count(old.state, -1.0);
+        }
     }
 
     /// Without a process unless one is given.
@@ -104,6 +109,8 @@ impl SensorStates {
         if let Some(status) = self.sensors.lock().get_mut(reference) {
             if status.state != state {
                 status.since = now;
+                count(status.state, -1.0);
+                count(state, 1.0);
             }
             status.state = state;
             status.pid = pid;
@@ -117,7 +124,12 @@ impl SensorStates {
     }
 
     pub(super) fn failed(&self, reference: &str, error: &str) {
+        metrics::counter!("squall_sensor_failures_total", "sensor" => reference.to_owned()).increment(1);
         let error: String = error.chars().take(ERROR_CHARS).collect();
         self.change(reference, |status| status.last_error = Some(error));
     }
+}
+
+fn count(state: SensorState, change: f64) {
+    metrics::gauge!("squall_sensors", "state" => state.as_str()).increment(change);
 }

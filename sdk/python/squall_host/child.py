@@ -6,7 +6,7 @@ The control socket carries frames of 8 bytes of length (little-endian) and JSON.
     pack, user, parameters, config, log_level
     env         variables to set (null removes one)
     path        what comes first on sys.path, in order
-    limits      {"nofile": n, "as": bytes, …}: soft and hard limits
+    limits      {"nofile": n, "as": bytes, "cpu": seconds, …}
 
 With `"kind": "sensor"` the rest of the conversation is that of `sensor`; of the above it has only `file_path`, `pack`,
 `log_level`, `env`, `path` and `limits`. Else the answer is `{"result": …, "status": true|false|null}`, or none if the action failed.
@@ -26,6 +26,9 @@ from squall_host import encode, imports
 FRAME = struct.Struct("<Q")
 # Exit code for a status that is neither a boolean nor None.
 INVALID_STATUS_CODE = 220
+
+# From the signal that says so to the one that ends a process which has used up its processor time.
+CPU_GRACE_SECONDS = 2
 
 # Where the modules of this package lie: their frames are left out of tracebacks.
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -96,10 +99,28 @@ def _prepare(request):
     sys.argv[:] = [request["file_path"]]
     limits = request.get("limits")
     if limits:
-        import resource
+        _limit(limits)
 
-        for name, value in limits.items():
-            resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()), (value, value))
+
+def _limit(limits):
+    import resource
+    import signal
+
+    for name, value in limits.items():
+        which = getattr(resource, "RLIMIT_" + name.upper())
+        most = value
+        if name == "cpu":
+            # First the author is told where the time went; code that doesn't hear it is killed.
+            signal.signal(signal.SIGXCPU, _out_of_time)
+            most += CPU_GRACE_SECONDS
+        ceiling = resource.getrlimit(which)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            most = min(most, ceiling)
+        resource.setrlimit(which, (min(value, most), most))
+
+
+def _out_of_time(_number, _frame):
+    raise TimeoutError("the action has used all of the processor time that it may use")
 
 
 def _finish(code):
