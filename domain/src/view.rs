@@ -163,14 +163,16 @@ fn shown_parameters(execution: &Execution, action: &Value, runner: &Value, maske
     if !masked {
         return parameters;
     }
-    let mut schemas = action.get("parameters").and_then(Value::as_object).cloned().unwrap_or_default();
-    if let Some(runner) = runner.get("runner_parameters").and_then(Value::as_object) {
-        schemas.extend(runner.clone());
-    }
+    let of_action = action.get("parameters").and_then(Value::as_object);
+    let of_runner = runner.get("runner_parameters").and_then(Value::as_object);
     // A parameter named `secret` makes StackStorm mask all of them; clients are used to it.
-    if schemas.contains_key("secret") {
+    if [of_action, of_runner].into_iter().flatten().any(|schemas| schemas.contains_key("secret")) {
         return MASK.into();
     }
+    let schema_of = |name: &str| of_runner.and_then(|all| all.get(name)).or_else(|| of_action?.get(name)).cloned();
+    // Only of what is given: lists ask for many executions with few parameters each.
+    let schemas: Object =
+        execution.parameters.keys().filter_map(|name| Some((name.clone(), schema_of(name)?))).collect();
     let mut shown = mask(&json!({"type": "object", "properties": schemas}), &parameters);
     if execution.action == "st2.inquiry.respond"
         && let Some(Value::Object(response)) = shown.get_mut("response")

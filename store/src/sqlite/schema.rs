@@ -64,6 +64,7 @@ async fn prepare_within(connection: &mut SqliteConnection, tables: &Tables) -> R
         run(connection, changes).await?;
     }
     load_lacking(connection, tables).await?;
+    count_rows(connection, tables).await?;
     // Chunks of an upload that a crash cut short: nothing names them.
     run(connection, "DELETE FROM squall_blob_chunks WHERE upload NOT IN (SELECT upload FROM squall_blobs)".to_owned())
         .await?;
@@ -104,6 +105,19 @@ async fn extend(connection: &mut SqliteConnection, table: &Table, changes: &mut 
                 table.add_column(position)
             );
         }
+    }
+    Ok(())
+}
+
+/// How many documents each table has; from then on the writer counts.
+async fn count_rows(connection: &mut SqliteConnection, tables: &Tables) -> Result<(), OpenError> {
+    for table in tables.iter() {
+        let sql = format!("SELECT count(*) FROM {}", table.collection.name);
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| failure(&error))?;
+        table.set_rows(u64::try_from(rows).ok());
     }
     Ok(())
 }

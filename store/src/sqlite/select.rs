@@ -44,6 +44,11 @@ impl Select {
     }
 
     pub(super) fn count(table: &Table, query: &Query) -> Result<Self, StoreError> {
+        if query.conds.is_empty() {
+            // Without any condition, the pages of an index say how many entries they have.
+            let sql = format!("SELECT count(*) FROM {}", table.collection.name);
+            return Ok(Self { sql, arguments: SqliteArguments::default() });
+        }
         Self::start("SELECT count(*)", table, query)
     }
 

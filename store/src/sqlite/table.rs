@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use model::{Collection, Key, KeyKind};
 
 use super::prepared::Kind;
+use crate::batch::Applied;
 use crate::error::StoreError;
 
 /// Most declared fields of a collection: they are numbered by the bits of a word.
@@ -31,7 +32,12 @@ pub(super) struct Table {
     /// Of those, the ones that some document has lacked at some time. An index leaves out documents that lack its
     /// first field, so only where none does may it serve a sort.
     lacking: AtomicU64,
+    /// How many documents there are, kept by the writer: counting walks an index, which lists of many thousands of
+    /// documents would do for every page. [`UNCOUNTED`] after a write whose outcome isn't known.
+    rows: AtomicU64,
 }
+
+const UNCOUNTED: u64 = u64::MAX;
 
 impl Table {
     pub(super) fn new(collection: &'static Collection, number: usize) -> Result<Self, StoreError> {
@@ -62,6 +68,7 @@ impl Table {
             get: format!("SELECT id, rev, body FROM {name} WHERE id = ?").into(),
             leading: 0,
             lacking: AtomicU64::new(0),
+            rows: AtomicU64::new(UNCOUNTED),
         };
         for index in collection.indexes {
             for (place, field) in index.fields.iter().enumerate() {
@@ -108,6 +115,27 @@ impl Table {
 
     pub(super) fn note_lacking(&self, bits: u64) {
         self.lacking.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    /// How many documents there are, if that is known.
+    pub(super) fn rows(&self) -> Option<u64> {
+        Some(self.rows.load(Ordering::Acquire)).filter(|rows| *rows != UNCOUNTED)
+    }
+
+    /// None: not known any more.
+    pub(super) fn set_rows(&self, rows: Option<u64>) {
+        self.rows.store(rows.unwrap_or(UNCOUNTED), Ordering::Release);
+    }
+
+    /// Counts what the writer did; only the writer calls it.
+    pub(super) fn note(&self, applied: &Applied) {
+        if let Some(rows) = self.rows() {
+            match applied {
+                Applied::Inserted => self.set_rows(Some(rows + 1)),
+                Applied::Deleted => self.set_rows(rows.checked_sub(1)),
+                _ => {}
+            }
+        }
     }
 
     /// The names of the fields behind bits.

@@ -5,6 +5,7 @@
 //! ticks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
@@ -17,6 +18,7 @@ use super::lock::DirectoryLock;
 use super::prepared::{PreparedBatch, Values, revision};
 use super::readers::closed;
 use super::script::{self, Shape, Texts};
+use super::table::Table;
 use super::work::{Outcome, Pending, Work, note_lacking, run_bound, run_fixed};
 use crate::batch::{Applied, Fence};
 use crate::error::StoreError;
@@ -98,6 +100,7 @@ impl Writer {
             callers.push((pending.reply, pending.memory));
         }
         let count = works.len();
+        let touched: Vec<Vec<Arc<Table>>> = works.iter().map(touched).collect();
         let outcomes = match self.transact(works).await {
             Ok(outcomes) => {
                 if std::mem::take(&mut self.failing) {
@@ -107,9 +110,16 @@ impl Writer {
             }
             Err(error) => {
                 self.recover(&error).await;
+                // A commit that failed may have been written all the same.
+                touched.iter().flatten().for_each(|table| table.set_rows(None));
                 vec![Err(error); count]
             }
         };
+        for (tables, outcome) in touched.iter().zip(&outcomes) {
+            for (table, applied) in tables.iter().zip(outcome.iter().flatten()) {
+                table.note(applied);
+            }
+        }
         for ((reply, _memory), outcome) in callers.into_iter().zip(outcomes) {
             // A caller that went away doesn't want to know.
             let _ = reply.send(outcome);
@@ -159,6 +169,14 @@ impl Writer {
         } else if let Err(error) = connection.close().await {
             tracing::debug!(%error, "closing a connection after a failure");
         }
+    }
+}
+
+/// The tables of a batch's writes, in their order.
+fn touched(work: &Work) -> Vec<Arc<Table>> {
+    match work {
+        Work::Commit(batch) => batch.writes.iter().map(|write| write.table.clone()).collect(),
+        _ => Vec::new(),
     }
 }
 
