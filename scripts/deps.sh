@@ -19,6 +19,8 @@ if [ "$what" = test ]; then
     command -v npm >/dev/null || packages+=(nodejs npm)
     command -v git >/dev/null || packages+=(git)
     # A directory service to log in by.
+    # Remote runners log in to a server of their own.
+    [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
     command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || packages+=(slapd)
 fi
 # The servers that a cluster stands on: for the tests, and for `make cluster`.

@@ -8,6 +8,8 @@ use domain::action_token::ActionTokens;
 use crate::http_request::Clients;
 use crate::process::spawn::{Environment, own_environment};
 use crate::python_script::PythonHost;
+use crate::remote::host_keys::HostKeys;
+use crate::remote::options::SshOptions;
 use crate::shell::sudo::Users;
 
 /// Settings of a node's runners.
@@ -29,6 +31,7 @@ pub struct RunnerOptions {
     /// `auth.service_token_ttl`.
     pub token_ttl: Duration,
     pub python: PythonOptions,
+    pub ssh: SshOptions,
 }
 
 impl Default for RunnerOptions {
@@ -42,6 +45,7 @@ impl Default for RunnerOptions {
             output_limit: 16 * 1024 * 1024,
             token_ttl: Duration::from_secs(24 * 3600),
             python: PythonOptions::default(),
+            ssh: SshOptions::default(),
         }
     }
 }
@@ -109,6 +113,7 @@ pub struct Host {
     pub environment: Environment,
     pub python: PythonHost,
     pub http: Clients,
+    pub host_keys: HostKeys,
 }
 
 impl Host {
@@ -119,6 +124,7 @@ impl Host {
             environment: own_environment(),
             python: PythonHost::new(options.python.clone()),
             http: Clients::default(),
+            host_keys: HostKeys::new(options.ssh.host_keys, options.ssh.known_hosts_file()),
             tokens,
             options,
         }

@@ -31,6 +31,7 @@ pub mod pool;
 pub mod process;
 pub mod python_script;
 pub mod registry;
+pub mod remote;
 pub mod runner;
 pub mod sdk;
 pub mod sensors;

@@ -7,7 +7,7 @@ use crate::runner::Runner;
 use crate::unavailable::Unavailable;
 use crate::{
     announcement, chat_result, http_request, inquirer, local_shell_cmd, local_shell_script, noop, pack_management,
-    python_script,
+    python_script, remote,
 };
 
 /// Runner types by name.
@@ -21,7 +21,7 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        let runners: [(&'static str, Arc<dyn Runner>); 7] = [
+        let runners: [(&'static str, Arc<dyn Runner>); 9] = [
             ("noop", Arc::new(noop::Noop)),
             ("announcement", Arc::new(announcement::Announcement)),
             ("local-shell-cmd", Arc::new(local_shell_cmd::LocalShellCmd)),
@@ -29,6 +29,8 @@ impl Default for Registry {
             ("python-script", Arc::new(python_script::PythonScript)),
             ("http-request", Arc::new(http_request::HttpRequest)),
             ("inquirer", Arc::new(inquirer::Inquirer)),
+            ("remote-shell-cmd", Arc::new(remote::RemoteShellCmd)),
+            ("remote-shell-script", Arc::new(remote::RemoteShellScript)),
         ];
         let packs: Arc<dyn Runner> = Arc::new(pack_management::PackManagement);
         let mut native: HashMap<_, _> =
