@@ -18,9 +18,9 @@ if [ "$what" = test ]; then
     # The client of chat bots.
     command -v npm >/dev/null || packages+=(nodejs npm)
     command -v git >/dev/null || packages+=(git)
-    # A directory service to log in by.
-    # Remote runners log in to a server of their own.
+    # A server to log in to, for the remote runners.
     [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
+    # A directory service to log in by.
     command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || packages+=(slapd)
 fi
 # The servers that a cluster stands on: for the tests, and for `make cluster`.

@@ -10,6 +10,7 @@ use model::Status;
 use serde_json::json;
 
 pub use clients::Clients;
+pub use request::chain;
 
 use crate::runner::{Ending, Failure, Run, Runner};
 use crate::stop::StopReason;

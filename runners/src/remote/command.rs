@@ -3,6 +3,9 @@
 use crate::process::spawn::Environment;
 use crate::shell::args::quote;
 
+/// Each execution has its own value of it.
+const OWN: &str = "ST2_ACTION_EXECUTION_ID";
+
 /// What is to be run on each host.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -22,6 +25,8 @@ pub struct Line {
     pub text: String,
     /// sudo without a password may insist on a terminal; with one, stderr is part of stdout.
     pub wants_terminal: bool,
+    /// What stands in the environment of the command's processes, and in no other's.
+    pub mark: Option<String>,
     /// The password for sudo. StackStorm writes it into the command line, where every user of the host can read it.
     pub stdin: Option<Vec<u8>>,
 }
@@ -41,6 +46,7 @@ impl Command {
             environment.insert("HISTFILE".to_owned(), "/dev/null".to_owned());
             environment.insert("HISTSIZE".to_owned(), "0".to_owned());
         }
+        let mark = environment.get(OWN).map(|id| format!("{OWN}={id}"));
         let mut text = format!("cd {} && {}", self.directory(), self.text);
         if !environment.is_empty() {
             let mut pairs: Vec<_> = environment.iter().collect();
@@ -56,6 +62,7 @@ impl Command {
         Line {
             text,
             wants_terminal: self.sudo && password.is_none(),
+            mark,
             stdin: password.map(|password| format!("{password}\n").into_bytes()),
         }
     }

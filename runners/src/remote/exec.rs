@@ -13,6 +13,10 @@ use super::command::Line;
 use super::connect::Connection;
 use super::outcome::{End, HostError, HostOutcome};
 use crate::process::capture::Capture;
+use crate::shell::args::quote;
+
+/// How long a host may take to look for the processes of a command.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// stderr in SSH's numbering of a channel's data.
 const STDERR: u32 = 1;
@@ -51,6 +55,8 @@ pub async fn execute(
         Ok(Err(error)) => lost(error.to_string()),
         Ok(Ok(channel)) => {
             let running = Running {
+                connection,
+                mark: line.mark.as_deref(),
                 channel,
                 stdout: Capture::new(bounds.output),
                 stderr: Capture::new(bounds.output),
@@ -80,6 +86,8 @@ async fn open(connection: &Connection, line: &Line) -> Result<Channel<Msg>, russ
 }
 
 struct Running<'a> {
+    connection: &'a Connection,
+    mark: Option<&'a str>,
     channel: Channel<Msg>,
     stdout: Capture,
     stderr: Capture,
@@ -144,12 +152,17 @@ impl Running<'_> {
         }
     }
 
+    /// A host may not pass signals on (OpenSSH doesn't to sessions of root): then they are sent by a command beside it.
+    ///
     /// SIGTERM to the session's processes, after the grace SIGKILL, then the channel is closed: a terminal's
     /// processes are hung up by that. Output until then is kept.
     async fn kill(&mut self, grace: Duration) {
-        for signal in [Sig::TERM, Sig::KILL] {
+        for (signal, name) in [(Sig::TERM, "TERM"), (Sig::KILL, "KILL")] {
             if self.channel.signal(signal).await.is_err() {
                 return;
+            }
+            if let Some(mark) = self.mark {
+                let _ = timeout(SWEEP, sweep(self.connection, mark, name)).await;
             }
             let ended = timeout(grace, async {
                 loop {
@@ -165,4 +178,19 @@ impl Running<'_> {
         }
         let _ = self.channel.close().await;
     }
+}
+
+/// Sends a signal to the sessions of all processes whose environment has the mark. Needs Linux's `/proc` on the host.
+async fn sweep(connection: &Connection, mark: &str, signal: &str) -> Result<(), russh::Error> {
+    let text = format!(
+        "for e in /proc/[0-9]*/environ; do grep -qzxF {} \"$e\" || continue; p=${{e%/environ}}; \
+         s=$(sed 's/.*) //' \"$p/stat\" | cut -d' ' -f4); kill -s {signal} \"${{p#/proc/}}\"; \
+         [ \"${{s:-0}}\" -gt 1 ] && kill -s {signal} -- \"-$s\"; done 2>/dev/null",
+        quote(mark)
+    );
+    let mut channel = connection.handle.channel_open_session().await?;
+    channel.exec(true, format!("exec /bin/sh -c {}", quote(&text)).into_bytes()).await?;
+    channel.eof().await?;
+    while !matches!(channel.wait().await, Some(ChannelMsg::Close) | None) {}
+    Ok(())
 }

@@ -65,6 +65,7 @@ pub async fn on_hosts(run: &mut Run<'_>, hosts: Vec<Destination>, work: Work) ->
     while let Ok((kind, bytes)) = arriving.try_recv() {
         run.live.push(kind, &bytes);
     }
+    run.live.finish().await;
     done.sort_by_key(|(at, ..)| *at);
     let outcomes = done.into_iter().map(|(_, key, outcome)| (key, outcome)).collect();
     let mut ending = ending(outcomes, ssh.allow_partial_failure, seconds);

@@ -110,7 +110,7 @@ async fn step(
     stdin: Option<Vec<u8>>,
     bounds: &Bounds,
 ) -> Result<(), HostOutcome> {
-    let line = Line { text, wants_terminal: false, stdin };
+    let line = Line { text, wants_terminal: false, stdin, mark: None };
     let mut outcome = execute(connection, host, &line, bounds, None).await;
     if outcome.succeeded() {
         return Ok(());

@@ -7,21 +7,30 @@ use super::python_text::str_of;
 
 /// Named arguments first, in the order of `parameters`, then positional ones by their position; each quoted.
 pub fn script_arguments(schemas: &Object, parameters: &Object, kwarg_op: &str) -> String {
-    let position = |name: &str| schemas.get(name)?.get("position")?.as_i64();
     let mut words = Vec::new();
-    let mut positional = Vec::new();
     for (name, value) in parameters {
-        match position(name) {
-            Some(at) => positional.push((at, name, value)),
-            None => words.extend(named(kwarg_op, name, value)),
+        if position(schemas, name).is_none() {
+            words.extend(named(kwarg_op, name, value));
         }
     }
-    positional.sort_by_key(|(at, ..)| *at);
-    words.extend(positional.into_iter().map(|(_, name, value)| {
-        let kind = schemas.get(name).and_then(|schema| schema.get("type")).and_then(Value::as_str);
-        quote(&positional_text(kind, value))
-    }));
+    words.extend(positional_texts(schemas, parameters).iter().map(|text| quote(text)));
     words.join(" ")
+}
+
+fn position(schemas: &Object, name: &str) -> Option<i64> {
+    schemas.get(name)?.get("position")?.as_i64()
+}
+
+/// The values of parameters with a position as texts, in its order.
+pub fn positional_texts(schemas: &Object, parameters: &Object) -> Vec<String> {
+    let mut positional: Vec<_> =
+        parameters.iter().filter_map(|(name, value)| Some((position(schemas, name)?, name, value))).collect();
+    positional.sort_by_key(|(at, ..)| *at);
+    let text = |(_, name, value): (i64, &String, &Value)| {
+        let kind = schemas.get(name).and_then(|schema| schema.get("type")).and_then(Value::as_str);
+        positional_text(kind, value)
+    };
+    positional.into_iter().map(text).collect()
 }
 
 fn named(kwarg_op: &str, name: &str, value: &Value) -> Option<String> {

@@ -73,6 +73,11 @@ pub fn normalise(mut text: String) -> Value {
     if text.ends_with('\r') {
         text.pop();
     }
+    as_value(text)
+}
+
+/// Text that is JSON becomes its value.
+pub fn as_value(text: String) -> Value {
     match serde_json::from_str::<Value>(&text) {
         Ok(value) => value,
         Err(_) => Value::String(text),

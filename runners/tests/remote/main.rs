@@ -17,6 +17,7 @@ use model::{Id, RunnerType, Status};
 use runners::RunnerOptions;
 use serde_json::{Value, json};
 use sshd::{Sshd, keygen};
+use store::StoreExt;
 
 /// A pool with the remote runners, and the actions `core.remote` and `core.remote_sudo`; known hosts are kept beside
 /// the sshd's files.
@@ -39,20 +40,10 @@ pub async fn bed(sshd: &Sshd, adjust: impl FnOnce(&mut RunnerOptions)) -> Bed {
             "runner_parameters": kind["runner_parameters"], "output_key": null, "output_schema": {},
         }))
         .unwrap();
-        bed.services.store.insert_one(&runner).await;
+        bed.services.store.insert(&runner).await.unwrap();
     }
     bed.add_action("core.remote", "remote-shell-cmd", "", json!({})).await;
     bed
-}
-
-trait InsertOne {
-    async fn insert_one(&self, runner: &RunnerType);
-}
-
-impl InsertOne for std::sync::Arc<dyn store::Store> {
-    async fn insert_one(&self, runner: &RunnerType) {
-        store::StoreExt::insert(self, runner).await.unwrap();
-    }
 }
 
 fn here(sshd: &Sshd) -> String {
@@ -76,7 +67,8 @@ async fn a_command_has_its_result_and_live_output() {
             "stdout": "{\"a\": 1}\ncore-it's\n/usr/bin", "stderr": "error",
         }})
     );
-    assert!(bed.output(requested.id).await.contains("core-it's\n/usr/bin\n"));
+    let live = bed.output(requested.id).await;
+    assert!(live.contains("core-it's\n/usr/bin\n"), "{live:?}");
     let (status, result) = bed.run("core.remote", json!({"hosts": here(&sshd), "cmd": "echo 5; exit 3"})).await;
     assert_eq!(status, Status::Failed);
     assert_eq!(result["127.0.0.1"]["return_code"], json!(3));
