@@ -310,6 +310,7 @@ fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> Runne
         slots: config.runners.max_concurrent,
         drain_limit: config.node.stop_timeout.0,
         output_limit: config.runners.max_output_size,
+        ssh: config.ssh_options(),
         token_ttl: config.auth.service_token_ttl.0,
         python: PythonOptions {
             interpreter: config.runners.python.clone(),

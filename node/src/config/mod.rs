@@ -9,6 +9,7 @@ mod duration;
 mod load;
 mod secret;
 mod servers;
+mod ssh;
 mod telemetry;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ pub use duration::Span;
 pub use load::{ConfigError, load};
 pub use secret::ServerUrl;
 pub use servers::{Bus, Coordinator, CoordinatorBackend, Store, Workflow};
+pub use ssh::Ssh;
 pub use telemetry::Telemetry;
 
 /// Everything that can be configured.
@@ -43,6 +45,7 @@ pub struct Config {
     pub system: System,
     pub keyvalue: KeyValue,
     pub runners: Runners,
+    pub ssh: Ssh,
     pub timers: Timers,
     pub garbage_collector: GarbageCollector,
     pub raft: Raft,
