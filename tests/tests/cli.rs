@@ -203,7 +203,7 @@ const SCRIPT: &[&str] = &[
     "timer get nope",
     "webhook get nope",
     "trace list -n 1 -c nope",
-    "trace list -n 2 -a trace_tag",
+    "trace list -n 2 -s asc -a trace_tag",
     "trace list --execution {local}",
     "trace get 000000000000000000000000",
     "inquiry list",

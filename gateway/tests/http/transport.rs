@@ -65,20 +65,22 @@ async fn who_asks_too_much_is_told_to_wait() {
 async fn no_more_than_can_be_worked_on_is_taken() {
     let server = Server::start_with(|limits| limits.max_in_flight = 1).await;
     let address = server.api.strip_prefix("http://").unwrap();
-    // Its body doesn't come: it is worked on until then.
-    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
     let head =
         format!("POST /v1/apikeys HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {}\r\nContent-Length: 2\r\n\r\n", server.token);
-    slow.write_all(head.as_bytes()).await.unwrap();
     let refused = async {
         loop {
-            let refused = server.get("/v1/keys").await;
-            if refused.status == 429 {
-                return refused;
+            // Its body doesn't come: it is worked on until then, unless it found a request of ours under way.
+            let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+            slow.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..20 {
+                let refused = server.get("/v1/keys").await;
+                if refused.status == 429 {
+                    return (slow, refused);
+                }
             }
         }
     };
-    let refused = tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    let (mut slow, refused) = tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
     assert_eq!(refused.header("retry-after"), Some("1"));
     slow.write_all(b"{}").await.unwrap();
     let mut got = [0; 12];
