@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bus::{Change, Event};
+use domain::races::Races;
 use domain::{DomainError, Services, rules, triggers};
 use futures::future::join_all;
 use model::{Config, ConfigSchema, Id, Object, Pack, Resource, Rule, RunnerType};
@@ -379,6 +380,7 @@ impl Run<'_> {
         if self.dry {
             return Ok(());
         }
+        let mut races = Races::default();
         loop {
             let query = by_name(&input.pack, &input.name);
             let done = match services.store.first::<Rule>(&query).await? {
@@ -388,7 +390,9 @@ impl Run<'_> {
             match done {
                 Ok(_) => return Ok(()),
                 // Another registration was first.
-                Err(DomainError::Conflict { .. }) if services.store.first::<Rule>(&query).await?.is_some() => {}
+                Err(error @ DomainError::Conflict { .. }) if services.store.first::<Rule>(&query).await?.is_some() => {
+                    races.lost(error)?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

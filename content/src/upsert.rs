@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bus::{Change, Event};
 use domain::Services;
+use domain::races::Races;
 use model::{Id, Resource, Versioned};
 use store::{Batch, Query, StoreError, StoreExt};
 
@@ -54,6 +55,7 @@ impl Upsert for model::RunnerType {
 
 /// Makes the store hold `doc` as the one document that `query` finds.
 pub async fn upsert<T: Upsert>(services: &Services, query: &Query, mut doc: T) -> Result<(), ContentError> {
+    let mut races = Races::default();
     loop {
         let old = services.store.first::<T>(query).await?;
         let mut batch = Batch::new();
@@ -84,8 +86,10 @@ pub async fn upsert<T: Upsert>(services: &Services, query: &Query, mut doc: T) -
                 return Ok(());
             }
             // Another registration was first.
-            Err(StoreError::Stale { .. }) => {}
-            Err(StoreError::Duplicate { .. }) if services.store.first::<T>(query).await?.is_some() => {}
+            Err(error @ StoreError::Stale { .. }) => races.lost(error)?,
+            Err(error @ StoreError::Duplicate { .. }) if services.store.first::<T>(query).await?.is_some() => {
+                races.lost(error)?;
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -8,6 +8,7 @@ use model::{Id, KeyValue, Object, Resource, Scope, Versioned};
 use serde_json::Value;
 use store::{Batch, Cond, Order, Query, StoreError, StoreExt};
 
+use crate::races::Races;
 use crate::triggers::{self, Dispatch};
 use crate::{DomainError, Services};
 
@@ -71,6 +72,7 @@ pub async fn set(
     }
     let stored_name = KeyValue::stored_name(scope, user, name);
     let value = stored_value(services, name, &input)?;
+    let mut races = Races::default();
     loop {
         let now = services.now();
         let old = services.store.first::<KeyValue>(&by_name(scope, &stored_name)).await?;
@@ -100,7 +102,7 @@ pub async fn set(
                 return Ok(pair);
             }
             // Another writer was first: the last one wins, over what is there now.
-            Err(StoreError::Stale { .. } | StoreError::Duplicate { .. }) => {}
+            Err(error @ (StoreError::Stale { .. } | StoreError::Duplicate { .. })) => races.lost(error)?,
             Err(error) => return Err(error.into()),
         }
     }

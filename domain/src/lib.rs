@@ -31,6 +31,7 @@ pub mod observer;
 pub mod overflow;
 pub mod pack_config;
 pub mod permits;
+pub mod races;
 pub mod rendering;
 pub mod rules;
 pub mod services;

@@ -11,6 +11,7 @@ use model::{Action, Id, Invocation, Object, Rule, Tag, Trigger, TriggerType, Ver
 use serde_json::{Value, json};
 use store::{Batch, Query, StoreError, StoreExt};
 
+use crate::races::Races;
 use crate::triggers::{announce, check_parameters, find_trigger};
 use crate::{DomainError, Services};
 
@@ -47,6 +48,7 @@ impl Target {
 /// Stores a new rule; its trigger is made or its count raised in the same commit.
 pub async fn create(services: &Services, input: RuleInput) -> Result<Rule, DomainError> {
     check(services, &input).await?;
+    let mut races = Races::default();
     loop {
         let target = target(services, &input).await?;
         let rule = rule_of(&input, Id::fresh(services.now()), &target.trigger);
@@ -59,7 +61,7 @@ pub async fn create(services: &Services, input: RuleInput) -> Result<Rule, Domai
                 announce::<Rule>(services, Change::Create, rule.id, &rule.reference);
                 return Ok(rule);
             }
-            Err(error) if lost_race(&error) => {}
+            Err(error) if lost_race(&error) => races.lost(error)?,
             Err(error) => return Err(error.into()),
         }
     }
@@ -78,6 +80,7 @@ pub async fn replace_version(
     input: RuleInput,
 ) -> Result<Rule, DomainError> {
     check(services, &input).await?;
+    let mut races = Races::default();
     loop {
         let Some(old) = services.store.read::<Rule>(id).await? else {
             return Err(not_found(id));
@@ -104,7 +107,7 @@ pub async fn replace_version(
                 announce::<Rule>(services, Change::Update, rule.id, &rule.reference);
                 return Ok(rule);
             }
-            Err(error) if lost_race(&error) => {}
+            Err(error) if lost_race(&error) => races.lost(error)?,
             Err(error) => return Err(error.into()),
         }
     }
@@ -117,6 +120,7 @@ pub async fn delete(services: &Services, id: Id) -> Result<(), DomainError> {
 
 /// As [`delete`]; [`DomainError::Superseded`] if the rule has another revision than the expected one.
 pub async fn delete_version(services: &Services, id: Id, expected: Option<u64>) -> Result<(), DomainError> {
+    let mut races = Races::default();
     loop {
         let Some(old) = services.store.read::<Rule>(id).await? else {
             return Err(not_found(id));
@@ -133,7 +137,7 @@ pub async fn delete_version(services: &Services, id: Id, expected: Option<u64>) 
                 announce::<Rule>(services, Change::Delete, id, &old.reference);
                 return Ok(());
             }
-            Err(error) if lost_race(&error) => {}
+            Err(error) if lost_race(&error) => races.lost(error)?,
             Err(error) => return Err(error.into()),
         }
     }

@@ -8,6 +8,7 @@ use model::{Id, InstanceStatus, Object, Resource, Timestamp, Trigger, TriggerIns
 use serde_json::{Value, json};
 use store::{Applied, Batch, Cond, Fence, Query, StoreError, StoreExt};
 
+use crate::races::Races;
 use crate::{DomainError, Services};
 
 /// An event to store and match.
@@ -126,6 +127,7 @@ pub(crate) fn announce<T: Resource>(services: &Services, change: Change, id: Id,
 ///
 /// A type that is there keeps its id; one that is equal is not written again.
 pub async fn register_type(services: &Services, mut trigger_type: TriggerType) -> Result<TriggerType, DomainError> {
+    let mut races = Races::default();
     loop {
         let old = services.store.first::<TriggerType>(&Query::eq("ref", trigger_type.reference.as_str())).await?;
         if let Some(old) = &old {
@@ -162,7 +164,7 @@ pub async fn register_type(services: &Services, mut trigger_type: TriggerType) -
                 return Ok(trigger_type);
             }
             // Another registration was first.
-            Err(StoreError::Stale { .. } | StoreError::Duplicate { .. }) => {}
+            Err(error @ (StoreError::Stale { .. } | StoreError::Duplicate { .. })) => races.lost(error)?,
             Err(error) => return Err(error.into()),
         }
     }

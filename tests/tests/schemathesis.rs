@@ -1,7 +1,7 @@
 //! Schemathesis (from PyPI) asks a node what its own description says, and what it doesn't: no 5xx, and every answer as
 //! described.
 //!
-//! `SQUALL_FUZZ_SECONDS` says how long, `SQUALL_TEST_SEED` repeats a run.
+//! `SQUALL_TEST_FUZZ_SECONDS` says how long, `SQUALL_TEST_SEED` repeats a run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,7 +52,7 @@ async fn answers_are_as_described() -> Result<()> {
         .args(["--header", &format!("X-Auth-Token: {}", api.token)])
         .args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--no-shrink"])
         .args(["--exclude-path-regex", LEFT_OUT, "--seed", &seed, "--workers", "2", "--warnings", "off"])
-        .args(["--max-time", &variable("SQUALL_FUZZ_SECONDS", "60"), "--request-timeout", "20", "--no-color"])
+        .args(["--max-time", &variable("SQUALL_TEST_FUZZ_SECONDS", "60"), "--request-timeout", "60", "--no-color"])
         .args(["--suppress-health-check", "all"])
         .current_dir(dir.path())
         .stdin(Stdio::null())

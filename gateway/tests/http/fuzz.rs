@@ -1,6 +1,6 @@
 //! Random and malformed requests to every endpoint: no 5xx, and nothing of another user's.
 //!
-//! `SQUALL_FUZZ_REQUESTS` says how many for each endpoint (10,000 before a release), `SQUALL_TEST_SEED` repeats a run.
+//! `SQUALL_TEST_FUZZ_REQUESTS` says how many for each endpoint (10,000 before a release), `SQUALL_TEST_SEED` repeats a run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -407,7 +407,7 @@ async fn no_http(server: &Server, fuzz: &mut Fuzz, requests: u64) {
 async fn nothing_breaks_and_nothing_leaks() {
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = variable("SQUALL_TEST_SEED").unwrap_or_else(rand::random);
-    let requests = variable("SQUALL_FUZZ_REQUESTS").unwrap_or(200);
+    let requests = variable("SQUALL_TEST_FUZZ_REQUESTS").unwrap_or(200);
     println!("SQUALL_TEST_SEED={seed}, {requests} requests for each endpoint");
     let server = rbac::server(true).await;
     let ids = Arc::new(victim(&server).await);

@@ -237,8 +237,13 @@ impl Bed {
 
     /// The payloads of `p.event` once there are so many.
     pub async fn events(&self, count: usize) -> Vec<Value> {
+        self.payloads_once("p.event", count).await
+    }
+
+    /// The payloads of a trigger once there are so many: notices go out beside what they tell of.
+    pub async fn payloads_once(&self, trigger: &str, count: usize) -> Vec<Value> {
         self.until("events", async || {
-            let found = self.payloads("p.event").await;
+            let found = self.payloads(trigger).await;
             (found.len() >= count).then_some(found)
         })
         .await
