@@ -11,6 +11,8 @@
 //! | [`registry`] | which runner serves which runner type: **a new runner is a folder here and a line there** |
 //! | [`process`] | sessions of processes: start, watch, bound, end |
 //! | [`shell`] | arguments, sudo and results that the shell runners share |
+//! | [`remote`] | commands and scripts on hosts, over SSH |
+//! | [`winrm`] | commands and scripts on Windows hosts |
 //! | [`python_script`] | the Python host: warm interpreters that fork |
 //! | [`pack_management`] | actions of the pack `packs` that the node does itself |
 //! | [`sensors`] | the sensor container: another role |
@@ -38,6 +40,7 @@ pub mod sensors;
 pub mod shell;
 pub mod stop;
 pub mod unavailable;
+pub mod winrm;
 
 pub use host::{PythonOptions, RunnerOptions};
 pub use pool::RunnerPool;

@@ -7,7 +7,7 @@ use crate::runner::Runner;
 use crate::unavailable::Unavailable;
 use crate::{
     announcement, chat_result, http_request, inquirer, local_shell_cmd, local_shell_script, noop, pack_management,
-    python_script, remote,
+    python_script, remote, winrm,
 };
 
 /// Runner types by name.
@@ -21,7 +21,7 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        let runners: [(&'static str, Arc<dyn Runner>); 9] = [
+        let runners: [(&'static str, Arc<dyn Runner>); 12] = [
             ("noop", Arc::new(noop::Noop)),
             ("announcement", Arc::new(announcement::Announcement)),
             ("local-shell-cmd", Arc::new(local_shell_cmd::LocalShellCmd)),
@@ -31,6 +31,9 @@ impl Default for Registry {
             ("inquirer", Arc::new(inquirer::Inquirer)),
             ("remote-shell-cmd", Arc::new(remote::RemoteShellCmd)),
             ("remote-shell-script", Arc::new(remote::RemoteShellScript)),
+            ("winrm-cmd", Arc::new(winrm::WinrmCmd)),
+            ("winrm-ps-cmd", Arc::new(winrm::WinrmPsCmd)),
+            ("winrm-ps-script", Arc::new(winrm::WinrmPsScript)),
         ];
         let packs: Arc<dyn Runner> = Arc::new(pack_management::PackManagement);
         let mut native: HashMap<_, _> =
