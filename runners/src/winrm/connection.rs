@@ -149,7 +149,7 @@ async fn tls(verify: bool) -> Result<Arc<ClientConfig>, WinrmError> {
         let roots = roots.await.map_err(|error| WinrmError::Http(error.to_string()))?;
         builder.with_root_certificates(roots).with_no_client_auth()
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(trust::Anyone::new())).with_no_client_auth()
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(trust::Anyone::default())).with_no_client_auth()
     };
     Ok(Arc::new(config))
 }

@@ -108,7 +108,8 @@ async fn execute(run: &mut Run<'_>, work: Work) -> Result<Ending, Failure> {
             reason = run.stop.next() => Ended::Stopped(reason),
         }
     };
-    // What was canceled in the middle of an answer has its connection closed: the client opens another one.
+    run.live.finish().await;
+    // What was given up in the middle of an answer has lost its connection: the client opens another one.
     shell.close(&host).await;
     ending(ended, limit.as_secs())
 }

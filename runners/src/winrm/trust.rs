@@ -8,8 +8,8 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 #[derive(Debug)]
 pub struct Anyone(WebPkiSupportedAlgorithms);
 
-impl Anyone {
-    pub fn new() -> Self {
+impl Default for Anyone {
+    fn default() -> Self {
         Self(rustls::crypto::ring::default_provider().signature_verification_algorithms)
     }
 }

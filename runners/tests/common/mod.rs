@@ -141,6 +141,22 @@ impl Bed {
         }
     }
 
+    /// Those that nodes register, whose names begin with `prefix`.
+    pub async fn add_registered_types(&self, prefix: &str) {
+        let types: Value = serde_json::from_str(include_str!("../../../content/src/runner_types.json")).unwrap();
+        for kind in types.as_array().unwrap().iter().filter(|kind| kind["name"].as_str().unwrap().starts_with(prefix)) {
+            let name = kind["name"].as_str().unwrap();
+            let runner: RunnerType = serde_json::from_value(json!({
+                "id": Id::fresh(self.services.now()), "uid": format!("runner_type:{name}"), "name": name,
+                "enabled": true, "description": null, "runner_package": null, "runner_module": name,
+                "query_module": null, "runner_parameters": kind["runner_parameters"], "output_key": null,
+                "output_schema": {},
+            }))
+            .unwrap();
+            self.services.store.insert(&runner).await.unwrap();
+        }
+    }
+
     pub async fn add_action(&self, reference: &str, runner: &str, entry_point: &str, parameters: Value) {
         let (pack, name) = reference.split_once('.').unwrap();
         let action = Action {

@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use common::Bed;
 use domain::Settings;
 use domain::executions::cancel;
-use model::{Id, RunnerType, Status};
+use model::Status;
 use runners::RunnerOptions;
 use serde_json::{Value, json};
 use sshd::{Sshd, keygen};
-use store::StoreExt;
 
 /// A pool with the remote runners, and the actions `core.remote` and `core.remote_sudo`; known hosts are kept beside
 /// the sshd's files.
@@ -31,17 +30,7 @@ pub async fn bed(sshd: &Sshd, adjust: impl FnOnce(&mut RunnerOptions)) -> Bed {
         adjust(options);
     })
     .await;
-    let types: Value = serde_json::from_str(include_str!("../../../content/src/runner_types.json")).unwrap();
-    for kind in types.as_array().unwrap().iter().filter(|kind| kind["name"].as_str().unwrap().starts_with("remote")) {
-        let name = kind["name"].as_str().unwrap();
-        let runner: RunnerType = serde_json::from_value(json!({
-            "id": Id::fresh(bed.services.now()), "uid": format!("runner_type:{name}"), "name": name, "enabled": true,
-            "description": null, "runner_package": null, "runner_module": name, "query_module": null,
-            "runner_parameters": kind["runner_parameters"], "output_key": null, "output_schema": {},
-        }))
-        .unwrap();
-        bed.services.store.insert(&runner).await.unwrap();
-    }
+    bed.add_registered_types("remote").await;
     bed.add_action("core.remote", "remote-shell-cmd", "", json!({})).await;
     bed
 }
