@@ -20,6 +20,8 @@ if [ "$what" = test ]; then
     command -v git >/dev/null || packages+=(git)
     # A server to log in to, for the remote runners.
     [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
+    # Remote commands as root, by users that only the tests' sshd knows.
+    command -v sudo >/dev/null || packages+=(sudo)
     # A directory service to log in by.
     command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || packages+=(slapd)
 fi

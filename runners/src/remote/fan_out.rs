@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Command, Line};
+use super::command::Command;
 use super::connect::Connection;
 use super::exec::{Bounds, Pieces, execute};
 use super::host_keys::HostKeys;
 use super::outcome::{End, HostError, HostOutcome, ending};
 use super::plan::{Destination, Route};
-use super::upload::Upload;
+use super::upload::{self, Upload};
 use crate::runner::{Ending, Run};
 use crate::stop::StopReason;
 
@@ -41,8 +41,13 @@ pub async fn on_hosts(run: &mut Run<'_>, hosts: Vec<Destination>, work: Work) ->
     let (pieces, mut arriving) = mpsc::channel(PIECES);
     // The output of several would be mixed up.
     let pieces = (hosts.len() == 1).then_some(pieces);
-    let line = work.command.line();
-    let one = One { line: &line, upload: work.upload.as_ref(), bounds: &bounds, keys, connect: ssh.connect_timeout };
+    let one = One {
+        command: &work.command,
+        upload: work.upload.as_ref(),
+        bounds: &bounds,
+        keys,
+        connect: ssh.connect_timeout,
+    };
     let count = hosts.len();
     let mut running = stream::iter(hosts.into_iter().enumerate().map(|(at, host)| {
         let pieces = pieces.clone();
@@ -79,7 +84,7 @@ pub async fn on_hosts(run: &mut Run<'_>, hosts: Vec<Destination>, work: Work) ->
 
 #[derive(Clone, Copy)]
 struct One<'a> {
-    line: &'a Line,
+    command: &'a Command,
     upload: Option<&'a Upload>,
     bounds: &'a Bounds,
     keys: &'a HostKeys,
@@ -115,7 +120,16 @@ impl One<'_> {
     }
 
     async fn execute(&self, connection: &Connection, host: &str, live: Option<&Pieces>) -> HostOutcome {
-        execute(connection, host, self.line, self.bounds, live).await
+        let line = self.command.line(rand::random());
+        let Some(file) = &line.file else {
+            return execute(connection, host, &line, self.bounds, live).await;
+        };
+        let outcome = match upload::write_private(file, connection, host, self.bounds).await {
+            Ok(()) => execute(connection, host, &line, self.bounds, live).await,
+            Err(outcome) => outcome,
+        };
+        upload::remove_private(file, connection, host, self.bounds).await;
+        outcome
     }
 
     async fn connect(&self, host: &str, route: Arc<Route>) -> Result<Connection, HostError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::command::Line;
+use super::command::{EnvironmentFile, Line};
 use super::connect::Connection;
 use super::exec::{Bounds, execute};
 use super::outcome::{End, HostError, HostOutcome};
@@ -103,6 +103,25 @@ impl Upload {
     }
 }
 
+/// Writes a file that only the login's user can read, and that wasn't there.
+pub async fn write_private(
+    file: &EnvironmentFile,
+    connection: &Connection,
+    host: &str,
+    bounds: &Bounds,
+) -> Result<(), HostOutcome> {
+    let text = format!("umask 077 && set -C && cat > {}", file.path);
+    step(connection, host, text, Some(file.text.clone()), bounds).await
+}
+
+/// Removes it, if the command has not done so.
+pub async fn remove_private(file: &EnvironmentFile, connection: &Connection, host: &str, bounds: &Bounds) {
+    let bounds = Bounds { timeout: CLEAN_UP, stop: CancellationToken::new(), ..bounds.clone() };
+    if let Err(outcome) = step(connection, host, format!("rm -f {}", file.path), None, &bounds).await {
+        tracing::warn!(host, file = file.path, end = ?outcome.end, "the environment of a command is left behind");
+    }
+}
+
 async fn step(
     connection: &Connection,
     host: &str,
@@ -110,7 +129,7 @@ async fn step(
     stdin: Option<Vec<u8>>,
     bounds: &Bounds,
 ) -> Result<(), HostOutcome> {
-    let line = Line { text, wants_terminal: false, stdin, mark: None };
+    let line = Line { text, wants_terminal: false, stdin, mark: None, file: None };
     let mut outcome = execute(connection, host, &line, bounds, None).await;
     if outcome.succeeded() {
         return Ok(());

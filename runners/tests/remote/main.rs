@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that can't go on ends
 
+mod access;
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;
+mod scripts;
+mod secrets;
 mod sshd;
 
 use std::path::Path;

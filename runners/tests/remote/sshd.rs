@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 /// Where it may lie: it isn't on every user's PATH.
 const PROGRAMS: [&str; 3] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"];
 
+/// The user that some have, and the password.
+pub const USER: &str = "squall-probe";
+pub const PASSWORD: &str = "open sesame";
+
 pub struct Sshd {
     process: Child,
     pub port: u16,
@@ -23,6 +27,19 @@ impl Sshd {
     }
 
     pub fn listening(address: &str) -> Option<Self> {
+        Self::with(address, "", None)
+    }
+
+    /// With more lines of configuration; `sudoers`: for a user of its own, [`USER`] with [`PASSWORD`], whom only this
+    /// sshd knows and who may do what the text says.
+    ///
+    /// None as well if the user can't be made: that takes root, `unshare` and sudo.
+    pub fn with(address: &str, more: &str, sudoers: Option<&str>) -> Option<Self> {
+        let is_root = output("id", &["-u"]) == "0";
+        if sudoers.is_some() && !(is_root && Path::new("/etc/sudoers").exists()) {
+            eprintln!("SKIPPED: users of their own take root and sudo (scripts/deps.sh test)");
+            return None;
+        }
         let Some(program) = PROGRAMS.into_iter().find(|path| Path::new(path).exists()) else {
             let required = std::env::var("SQUALL_TEST_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
             assert!(!required, "sshd is not installed (scripts/deps.sh test)");
@@ -34,8 +51,8 @@ impl Sshd {
         keygen(&at("host"), "ed25519", "");
         keygen(&at("key"), "ed25519", "");
         std::fs::copy(at("key.pub"), at("authorized")).unwrap();
-        let user = output("id", &["-un"]);
-        if user == "root" {
+        let user = if sudoers.is_some() { USER.to_owned() } else { output("id", &["-un"]) };
+        if is_root {
             // Where sshd, run by root, locks its unprivileged part in.
             std::fs::create_dir_all("/run/sshd").unwrap();
             std::fs::set_permissions("/run/sshd", PermissionsExt::from_mode(0o755)).unwrap();
@@ -43,14 +60,18 @@ impl Sshd {
         let port = free_port();
         let config = format!(
             "Port {port}\nListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
-             UsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nAllowUsers {user}@127.0.0.0/8\n\
-             MaxStartups 1000\nUseDNS no\n",
+             UsePAM no\nPermitRootLogin yes\nAllowUsers {user}@127.0.0.0/8\nMaxStartups 1000\nUseDNS no\n\
+             {more}\nPasswordAuthentication no\n",
             at("host").display(),
             at("authorized").display()
         );
         std::fs::write(at("config"), config).unwrap();
         let log = std::fs::File::create(at("log")).unwrap();
-        let process = Command::new(program)
+        let mut command = match sudoers {
+            None => Command::new(program),
+            Some(sudoers) => with_user(directory.path(), sudoers, program),
+        };
+        let process = command
             .args(["-D", "-e", "-f"])
             .arg(at("config"))
             .stdin(Stdio::null())
@@ -86,6 +107,30 @@ impl Sshd {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.at("log")).unwrap_or_default()
     }
+}
+
+/// Begins the program where files of users are other ones than on the rest of the machine.
+fn with_user(directory: &Path, sudoers: &str, program: &str) -> Command {
+    std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
+    let hash = output("openssl", &["passwd", "-6", PASSWORD]);
+    let mut script = "set -e\n".to_owned();
+    for (name, mode, line) in [
+        ("passwd", 0o644, format!("{USER}:x:61234:61234::/tmp:/bin/bash\n")),
+        ("group", 0o644, format!("{USER}:x:61234:\n")),
+        ("shadow", 0o600, format!("{USER}:{hash}:19000:0:99999:7:::\n")),
+        ("sudoers", 0o440, format!("Defaults env_reset, !lecture, passwd_tries=1\n{sudoers}\n")),
+    ] {
+        let original = format!("/etc/{name}");
+        let old = if name == "sudoers" { String::new() } else { std::fs::read_to_string(&original).unwrap() };
+        let file = directory.join(name);
+        std::fs::write(&file, old + &line).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        script.push_str(&format!("mount --bind '{}' {original}\n", file.display()));
+    }
+    script.push_str("exec \"$@\"\n");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh", program]);
+    command
 }
 
 impl Drop for Sshd {
