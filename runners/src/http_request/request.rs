@@ -53,7 +53,9 @@ impl Call {
     pub fn from(parameters: &FinalParameters, action_name: &str) -> Result<Self, Failure> {
         let (runner, action) = (&parameters.runner, &parameters.action);
         let raw = text(runner, "url").ok_or_else(|| Failure::new("url is required"))?;
-        check_host(&raw, &texts(runner, "url_hosts_blacklist"), &texts(runner, "url_hosts_whitelist"))?;
+        let hosts =
+            Hosts { blacklist: texts(runner, "url_hosts_blacklist"), whitelist: texts(runner, "url_hosts_whitelist") };
+        hosts.check(&raw)?;
         let mut url: url::Url = raw.parse().map_err(|error| Failure::new(format!("Invalid URL '{raw}': {error}")))?;
         add_query(&mut url, action.get("params"));
         let given = headers(runner, action_name)?;
@@ -63,10 +65,15 @@ impl Call {
         let method = method.parse().map_err(|_| Failure::new(format!("invalid method {method:?}")))?;
         let flag = |name: &str, default| runner.get(name).and_then(Value::as_bool).unwrap_or(default);
         let timeout = action.get("timeout").and_then(Value::as_f64).unwrap_or(DEFAULT_TIMEOUT);
-        let username = text(runner, "username");
+        let allow_redirects = flag("allow_redirects", false);
+        let credentials = match text(runner, "username") {
+            Some(name) => Some((name, text(runner, "password").unwrap_or_default())),
+            None => pair(action.get("auth"))?,
+        };
         Ok(Self {
             connection: Connection {
-                allow_redirects: flag("allow_redirects", false),
+                allow_redirects,
+                hosts: if allow_redirects { hosts } else { Hosts::default() },
                 verify: flag("verify_ssl_cert", true),
                 http_proxy: text(runner, "http_proxy"),
                 https_proxy: text(runner, "https_proxy"),
@@ -75,7 +82,7 @@ impl Call {
             url,
             headers: given,
             body,
-            credentials: username.map(|name| (name, text(runner, "password").unwrap_or_default())),
+            credentials,
             timeout: Duration::try_from_secs_f64(timeout)
                 .map_err(|_| Failure::new(format!("invalid timeout {timeout}")))?,
         })
@@ -183,24 +190,44 @@ fn add_query(url: &mut url::Url, params: Option<&Value>) {
     }
 }
 
-fn check_host(url: &str, blacklist: &[String], whitelist: &[String]) -> Result<(), Failure> {
-    if !blacklist.is_empty() && !whitelist.is_empty() {
-        return Err(Failure::new(
-            "\"url_hosts_blacklist\" and \"url_hosts_whitelist\" parameters are mutually exclusive. Only one should \
-             be provided.",
-        ));
+/// `auth`: a name and a password. Text, which StackStorm's core action declares, it can't use either.
+fn pair(auth: Option<&Value>) -> Result<Option<(String, String)>, Failure> {
+    match auth {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::Array(items)) if items.len() == 2 => Ok(Some((str_of(&items[0]), str_of(&items[1])))),
+        Some(_) => Err(Failure::new("auth must be a list of a name and a password; or use username and password")),
     }
-    if blacklist.is_empty() && whitelist.is_empty() {
-        return Ok(());
+}
+
+/// Hosts that may not be called, or that alone may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Hosts {
+    pub blacklist: Vec<String>,
+    pub whitelist: Vec<String>,
+}
+
+impl Hosts {
+    pub fn check(&self, url: &str) -> Result<(), Failure> {
+        let Self { blacklist, whitelist } = self;
+        if !blacklist.is_empty() && !whitelist.is_empty() {
+            return Err(Failure::new(
+                "\"url_hosts_blacklist\" and \"url_hosts_whitelist\" parameters are mutually exclusive. Only one \
+                 should be provided.",
+            ));
+        }
+        if blacklist.is_empty() && whitelist.is_empty() {
+            return Ok(());
+        }
+        let host = host_of(url);
+        if blacklist.contains(&host) {
+            return Err(Failure::new(format!("URL \"{url}\" is blacklisted")));
+        }
+        if !whitelist.is_empty() && !whitelist.contains(&host) {
+            return Err(Failure::new(format!("URL \"{url}\" is not whitelisted")));
+        }
+        Ok(())
     }
-    let host = host_of(url);
-    if blacklist.contains(&host) {
-        return Err(Failure::new(format!("URL \"{url}\" is blacklisted")));
-    }
-    if !whitelist.is_empty() && !whitelist.contains(&host) {
-        return Err(Failure::new(format!("URL \"{url}\" is not whitelisted")));
-    }
-    Ok(())
 }
 
 /// The host alone. StackStorm leaves credentials in, so that `user@host` escapes its lists: here they don't count.
@@ -219,6 +246,9 @@ mod tests {
     #[test]
     fn hosts_are_checked_against_either_list() {
         let list = |host: &str| vec![host.to_owned()];
+        let check_host = |url: &str, blacklist: &[String], whitelist: &[String]| {
+            Hosts { blacklist: blacklist.to_vec(), whitelist: whitelist.to_vec() }.check(url)
+        };
         assert!(check_host("http://a.example:80/x", &list("a.example"), &[]).is_err());
         assert!(check_host("http://u:p@a.example/x", &list("a.example"), &[]).is_err());
         assert!(check_host("http://[::1]:8/", &list("::1"), &[]).is_err());

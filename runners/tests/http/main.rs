@@ -2,71 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that can't go on ends
 
+#[path = "../common/mod.rs"]
 mod common;
-
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+mod options;
+mod server;
 
 use common::Bed;
 use domain::executions::cancel;
 use model::Status;
 use serde_json::{Value, json};
-
-/// A server that answers by the path, and echoes what it was sent. Ends with the test's process.
-fn serve() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            std::thread::spawn(move || answer(stream.unwrap()));
-        }
-    });
-    address
-}
-
-fn answer(mut stream: TcpStream) {
-    let Some((head, body)) = read_request(&mut stream) else { return };
-    let target = head.split_whitespace().nth(1).unwrap_or_default();
-    let (status, kind, text) = match target.split('?').next().unwrap_or_default() {
-        "/json" => ("200 OK", "application/json; charset=utf-8", "{\"a\": [1, 2]}".to_owned()),
-        "/broken" => ("200 OK", "application/json", "{".to_owned()),
-        "/missing" => ("404 Not Found", "text/plain", "nothing".to_owned()),
-        "/multi" => ("207 Multi-Status", "text/plain", "m".to_owned()),
-        "/moved" => ("302 Found\r\nLocation: /json", "text/plain", String::new()),
-        "/slow" => {
-            std::thread::sleep(Duration::from_secs(30));
-            ("200 OK", "text/plain", String::new())
-        }
-        _ => ("200 OK", "text/plain", format!("{head}\r\n\r\n{body}")),
-    };
-    let reply = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Twice: a\r\nX-Twice: b\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{text}",
-        text.len()
-    );
-    let _ = stream.write_all(reply.as_bytes());
-}
-
-fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
-            if body.len() >= length.unwrap_or(0) {
-                return Some((head.to_owned(), body.to_owned()));
-            }
-        }
-        match stream.read(&mut buffer) {
-            Ok(read) if read > 0 => bytes.extend_from_slice(&buffer[..read]),
-            _ => return None,
-        }
-    }
-}
+use server::serve;
 
 async fn bed() -> Bed {
     let _ = rustls::crypto::ring::default_provider().install_default();
