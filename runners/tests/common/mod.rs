@@ -53,7 +53,15 @@ impl Bed {
         Self::with(Settings::default(), |_| {}).await
     }
 
-    pub async fn with(mut settings: Settings, adjust: impl FnOnce(&mut RunnerOptions)) -> Self {
+    pub async fn with(settings: Settings, adjust: impl FnOnce(&mut RunnerOptions)) -> Self {
+        Self::with_registry(settings, adjust, Registry::default()).await
+    }
+
+    pub async fn with_registry(
+        mut settings: Settings,
+        adjust: impl FnOnce(&mut RunnerOptions),
+        registry: Registry,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         settings.system_user = "no-such-user".to_owned();
         settings.base_path = directory.path().join("base");
@@ -76,7 +84,7 @@ impl Bed {
         adjust(&mut options);
         let (session, on_session) = watch::channel(Some(session(1)));
         let tokens = ActionTokens::new([1; 32]);
-        let pool = RunnerPool::new(services.clone(), options, tokens.clone(), on_session, Registry::default());
+        let pool = RunnerPool::new(services.clone(), options, tokens.clone(), on_session, registry);
         let cancel = CancellationToken::new();
         let pool = tokio::spawn({
             let cancel = cancel.clone();
@@ -145,16 +153,20 @@ impl Bed {
     pub async fn add_registered_types(&self, prefix: &str) {
         let types: Value = serde_json::from_str(include_str!("../../../content/src/runner_types.json")).unwrap();
         for kind in types.as_array().unwrap().iter().filter(|kind| kind["name"].as_str().unwrap().starts_with(prefix)) {
-            let name = kind["name"].as_str().unwrap();
-            let runner: RunnerType = serde_json::from_value(json!({
-                "id": Id::fresh(self.services.now()), "uid": format!("runner_type:{name}"), "name": name,
-                "enabled": true, "description": null, "runner_package": null, "runner_module": name,
-                "query_module": null, "runner_parameters": kind["runner_parameters"], "output_key": null,
-                "output_schema": {},
-            }))
-            .unwrap();
-            self.services.store.insert(&runner).await.unwrap();
+            self.add_type(kind).await;
         }
+    }
+
+    pub async fn add_type(&self, kind: &Value) {
+        let name = kind["name"].as_str().unwrap();
+        let runner: RunnerType = serde_json::from_value(json!({
+            "id": Id::fresh(self.services.now()), "uid": format!("runner_type:{name}"), "name": name,
+            "enabled": true, "description": null, "runner_package": null, "runner_module": name,
+            "query_module": null, "runner_parameters": kind["runner_parameters"], "output_key": null,
+            "output_schema": {},
+        }))
+        .unwrap();
+        self.services.store.insert(&runner).await.unwrap();
     }
 
     pub async fn add_action(&self, reference: &str, runner: &str, entry_point: &str, parameters: Value) {
