@@ -11,6 +11,7 @@ use domain::Services;
 use domain::action_token::ActionTokens;
 use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, Rate, SameSite};
 use model::Duty;
+use runners::process::GroupLimits;
 use runners::sensors::follow_wanted;
 use runners::{PythonOptions, Registry, RunnerOptions, RunnerPool, SensorContainer, SensorOptions};
 use scheduler::{
@@ -311,6 +312,11 @@ fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> Runne
         drain_limit: config.node.stop_timeout.0,
         output_limit: config.runners.max_output_size,
         ssh: config.ssh_options(),
+        groups: GroupLimits {
+            memory: config.runners.action_memory,
+            processes: config.runners.action_processes,
+            cpus: config.runners.action_cpus,
+        },
         token_ttl: config.auth.service_token_ttl.0,
         python: PythonOptions {
             interpreter: config.runners.python.clone(),

@@ -1,12 +1,14 @@
 //! What all runners of a node share: options, users, the Python host, HTTP clients.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::action_token::ActionTokens;
 
 use crate::http_request::Clients;
 use crate::process::spawn::{Environment, own_environment};
+use crate::process::{Group, GroupLimits, Groups};
 use crate::python_script::PythonHost;
 use crate::remote::host_keys::HostKeys;
 use crate::remote::options::SshOptions;
@@ -32,6 +34,8 @@ pub struct RunnerOptions {
     pub token_ttl: Duration,
     pub python: PythonOptions,
     pub ssh: SshOptions,
+    /// What one action on this machine may use, with all that it starts; where the system has control groups.
+    pub groups: GroupLimits,
 }
 
 impl Default for RunnerOptions {
@@ -46,6 +50,7 @@ impl Default for RunnerOptions {
             token_ttl: Duration::from_secs(24 * 3600),
             python: PythonOptions::default(),
             ssh: SshOptions::default(),
+            groups: GroupLimits::default(),
         }
     }
 }
@@ -114,12 +119,18 @@ pub struct Host {
     pub python: PythonHost,
     pub http: Clients,
     pub host_keys: HostKeys,
+    groups: Option<Arc<Groups>>,
 }
 
 impl Host {
     /// `system_user` is who shell actions run as, where this machine has such a user.
     pub fn new(options: RunnerOptions, tokens: ActionTokens, system_user: &str) -> Self {
+        let groups = Groups::prepare(options.groups).unwrap_or_else(|error| {
+            tracing::error!(error, "actions run without the bounds that the configuration gives them");
+            None
+        });
         Self {
+            groups: groups.map(Arc::new),
             users: Users::find(system_user),
             environment: own_environment(),
             python: PythonHost::new(options.python.clone()),
@@ -128,5 +139,12 @@ impl Host {
             tokens,
             options,
         }
+    }
+
+    /// A control group for a run; none if runs are not bounded.
+    pub async fn group(&self, name: String) -> std::io::Result<Option<Group>> {
+        let Some(groups) = self.groups.clone() else { return Ok(None) };
+        let made = tokio::task::spawn_blocking(move || groups.make(&name));
+        made.await.map_err(std::io::Error::other)?.map(Some)
     }
 }

@@ -19,6 +19,13 @@ pub fn check(config: &Config) -> Outcome {
     if config.runners.max_concurrent == 0 {
         return fail("key `runners.max_concurrent`: must be at least 1");
     }
+    let bounds = &config.runners;
+    if bounds.action_memory == Some(0) || bounds.action_processes == Some(0) {
+        return fail("keys `runners.action_memory` and `runners.action_processes`: must be more than 0");
+    }
+    if bounds.action_cpus.is_some_and(|cpus| cpus.is_nan() || cpus < 0.01) {
+        return fail("key `runners.action_cpus`: must be at least 0.01");
+    }
     if !["strict", "lax", "none", "unset"].contains(&config.api.auth_cookie_same_site.as_str()) {
         return fail("key `api.auth_cookie_same_site`: must be strict, lax, none or unset");
     }

@@ -236,6 +236,12 @@ pub struct Runners {
     pub python_cpu: Option<u64>,
     /// Open files of a Python action.
     pub python_open_files: Option<u64>,
+    /// Bytes of memory of an action on this machine, all its processes together: by control groups, as the next two.
+    pub action_memory: Option<u64>,
+    /// Processes and threads of an action.
+    pub action_processes: Option<u64>,
+    /// Processors that an action may keep busy; 0.5 is half of one.
+    pub action_cpus: Option<f64>,
 }
 
 impl Default for Runners {
@@ -249,6 +255,9 @@ impl Default for Runners {
             python_memory: None,
             python_cpu: None,
             python_open_files: None,
+            action_memory: None,
+            action_processes: None,
+            action_cpus: None,
         }
     }
 }

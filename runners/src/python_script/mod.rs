@@ -28,6 +28,7 @@ use crate::local_shell_script::content_version;
 use crate::process::{Limits, supervise};
 use crate::runner::{Ending, Failure, Run, Runner};
 use crate::shell::execute::text;
+use crate::shell::outcome::out_of_memory;
 
 /// StackStorm's default of the parameter `timeout`, seconds.
 const DEFAULT_TIMEOUT: u64 = 600;
@@ -46,7 +47,8 @@ impl Runner for PythonScript {
         }
         let pack_directory = run.pack_directory().await?;
         let interpreter = run.host.python.interpreter(run, &pack_directory).await?;
-        let request = request::build(run, &pack_directory, &interpreter).await?;
+        let group = run.host.group(run.execution.id.to_string()).await?;
+        let request = request::build(run, &pack_directory, &interpreter, group.as_ref()).await?;
         let timeout = run.parameters.runner.get("timeout").and_then(Value::as_u64).unwrap_or(DEFAULT_TIMEOUT);
         let limits = Limits {
             timeout: Some(Duration::from_secs(timeout)),
@@ -72,6 +74,11 @@ impl Runner for PythonScript {
             // What else holds the socket open (a descendant of the action) has nothing to say.
             None => tokio::time::timeout(RESULT_DRAIN, exchange).await.unwrap_or(Ok(None)),
         };
-        outcome::ending(finished, answer, timeout)
+        let by_force = finished.timed_out || finished.stopped.is_some();
+        let mut ending = outcome::ending(finished, answer, timeout)?;
+        if let Some(group) = group {
+            out_of_memory(&mut ending, group.end(by_force).await);
+        }
+        Ok(ending)
     }
 }

@@ -7,12 +7,18 @@ use model::Object;
 use serde_json::{Value, json};
 
 use super::interpreter::Interpreter;
+use crate::process::Group;
 use crate::process::spawn::Environment;
 use crate::runner::{Failure, Run};
 use crate::shell::execute::{text, user_environment};
 
 /// The request as JSON.
-pub async fn build(run: &Run<'_>, pack_directory: &Path, interpreter: &Interpreter) -> Result<Vec<u8>, Failure> {
+pub async fn build(
+    run: &Run<'_>,
+    pack_directory: &Path,
+    interpreter: &Interpreter,
+    group: Option<&Group>,
+) -> Result<Vec<u8>, Failure> {
     let pack = &run.action.pack;
     let file = run.entry_file(pack_directory)?;
     let config = rendering::pack_config(run.services, pack, run.user()).await?;
@@ -33,6 +39,7 @@ pub async fn build(run: &Run<'_>, pack_directory: &Path, interpreter: &Interpret
         "env": environment(run, interpreter, &path)?,
         "path": path,
         "limits": options.limits(),
+        "join": group.map(Group::doors).unwrap_or_default(),
     });
     Ok(request.to_string().into_bytes())
 }

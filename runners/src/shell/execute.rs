@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::args::quote;
 use super::outcome;
 use crate::process::spawn::Environment;
-use crate::process::{Command, Limits, Pipes, supervise};
+use crate::process::{Command, Group, Limits, Pipes, supervise};
 use crate::runner::{Ending, Failure, Run};
 
 /// StackStorm's default of the parameter `timeout`, seconds.
@@ -33,7 +33,8 @@ pub async fn execute(run: &mut Run<'_>, shell: ShellRun) -> Result<Ending, Failu
     let mut environment = run.host.environment.clone();
     user_environment(parameters, &mut environment)?;
     environment.extend(run.environment(shell.debug));
-    let args = arguments(line.command, text(parameters, "cwd"))?;
+    let group = run.host.group(run.execution.id.to_string()).await?;
+    let args = arguments(line.command, text(parameters, "cwd"), group.as_ref())?;
     let (pipes, stdout, stderr) = Pipes::open()?;
     let mut descriptors = vec![(stdout, 1), (stderr, 2)];
     if let Some(input) = &line.stdin {
@@ -46,7 +47,12 @@ pub async fn execute(run: &mut Run<'_>, shell: ShellRun) -> Result<Ending, Failu
         output: run.host.options.output_limit,
     };
     let finished = supervise(&mut child, pipes, limits, &mut run.stop, &mut run.live).await?;
-    Ok(outcome::ending(finished, timeout))
+    let by_force = finished.timed_out || finished.stopped.is_some();
+    let mut ending = outcome::ending(finished, timeout);
+    if let Some(group) = group {
+        outcome::out_of_memory(&mut ending, group.end(by_force).await);
+    }
+    Ok(ending)
 }
 
 fn seconds(parameters: &Object) -> u64 {
@@ -88,21 +94,27 @@ fn python_type(value: &Value) -> &'static str {
     }
 }
 
-/// `sh -c <line>`, in the directory if one is given.
-fn arguments(line: String, cwd: Option<&str>) -> Result<Vec<String>, Failure> {
-    let sh = |script: String| vec!["sh".to_owned(), "-c".to_owned(), script];
-    let Some(cwd) = cwd else { return Ok(sh(line)) };
-    match std::fs::metadata(cwd) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Failure::new(format!("[Errno 2] No such file or directory: '{cwd}'")));
-        }
-        Ok(found) if !found.is_dir() => {
-            return Err(Failure::new(format!("[Errno 20] Not a directory: '{cwd}'")));
-        }
-        // What we may not see the shell may yet enter, as another user; else it says why.
-        _ => {}
+/// `sh -c <line>`, in the directory and the control group if there are any.
+fn arguments(line: String, cwd: Option<&str>, group: Option<&Group>) -> Result<Vec<String>, Failure> {
+    let mut before = String::new();
+    for door in group.map(Group::doors).unwrap_or_default() {
+        before.push_str(&format!("echo 0 > {} && ", quote(&door.to_string_lossy())));
     }
-    Ok(sh(format!("cd -- {} && exec /bin/sh -c {}", quote(cwd), quote(&line))))
+    if let Some(cwd) = cwd {
+        match std::fs::metadata(cwd) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Failure::new(format!("[Errno 2] No such file or directory: '{cwd}'")));
+            }
+            Ok(found) if !found.is_dir() => {
+                return Err(Failure::new(format!("[Errno 20] Not a directory: '{cwd}'")));
+            }
+            // What we may not see the shell may yet enter, as another user; else it says why.
+            _ => {}
+        }
+        before.push_str(&format!("cd -- {} && ", quote(cwd)));
+    }
+    let script = if before.is_empty() { line } else { format!("{before}exec /bin/sh -c {}", quote(&line)) };
+    Ok(vec!["sh".to_owned(), "-c".to_owned(), script])
 }
 
 /// The reading end of a pipe that holds `input`, a short text.

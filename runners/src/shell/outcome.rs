@@ -65,6 +65,17 @@ pub fn ending(finished: Finished, timeout: u64) -> Ending {
     Ending::new(status, Value::Object(result))
 }
 
+/// A run of which the kernel killed something: `why`, unless it succeeded all the same or was stopped.
+pub fn out_of_memory(ending: &mut Ending, why: Option<String>) {
+    let Some(why) = why else { return };
+    if matches!(ending.status, Status::Failed | Status::Timeout | Status::Abandoned) {
+        ending.status = Status::Failed;
+        if let Value::Object(result) = &mut ending.result {
+            result.insert("error".to_owned(), why.into());
+        }
+    }
+}
+
 /// One line end is cut off; text that is JSON becomes its value.
 pub fn normalise(mut text: String) -> Value {
     if text.ends_with('\n') {

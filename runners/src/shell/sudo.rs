@@ -114,4 +114,15 @@ mod tests {
         assert_eq!(line(&root, false, None).command, format!("runuser -u stanley -- bash -c {inner}"));
         assert_eq!(line(&root, true, Some("pw")).command, format!("bash -c {inner}"));
     }
+    #[test]
+    fn root_becomes_another_user_without_sudo() {
+        let users = Users { is_root: true, switch_to: Some("nobody".to_owned()), has_sudo: false };
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: this takes root");
+            return;
+        }
+        let line = users.line("id -un; grep CapEff /proc/self/status; echo \"$X\"", false, None);
+        let done = std::process::Command::new("sh").args(["-c", &line.command]).env("X", "it's").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stdout), "nobody\nCapEff:\t0000000000000000\nit's\n", "{done:?}");
+    }
 }

@@ -63,7 +63,10 @@ impl Bed {
         registry: Registry,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        settings.system_user = "no-such-user".to_owned();
+        if settings.system_user == Settings::default().system_user {
+            // Whether or not this machine has that user.
+            settings.system_user = "no-such-user".to_owned();
+        }
         settings.base_path = directory.path().join("base");
         let store = SqliteStore::open(SqliteOptions::new(directory.path().join("store.db"))).await.unwrap();
         let bus = Arc::new(LocalBus::default());

@@ -6,6 +6,7 @@ The control socket carries frames of 8 bytes of length (little-endian) and JSON.
     pack, user, parameters, config, log_level
     env         variables to set (null removes one)
     path        what comes first on sys.path, in order
+    join        files of control groups to write 0 into, before anything else
     limits      {"nofile": n, "as": bytes, "cpu": seconds, …}
 
 With `"kind": "sensor"` the rest of the conversation is that of `sensor`; of the above it has only `file_path`, `pack`,
@@ -85,6 +86,9 @@ def _run_action(request):
 
 
 def _prepare(request):
+    for door in request.get("join", ()):
+        with open(door, "w") as file:
+            file.write("0")
     for name, value in request.get("env", {}).items():
         if value is None:
             os.environ.pop(name, None)
