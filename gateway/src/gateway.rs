@@ -281,6 +281,9 @@ impl Shared {
             }
         };
         log.user = Some(identity.user.clone());
+        if identity.is_action && table::is_for_people(route) {
+            return Err(ApiError::forbidden("The token of an action can't be used for this."));
+        }
         if route.need != Need::Open {
             self.admission.charge(&identity.user, Instant::now())?;
         }

@@ -11,13 +11,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{Mount, Shared};
 use crate::options::GatewayOptions;
+use crate::socket::{Accepted, Socket};
 use crate::stream::hub;
 use crate::tls::Tls;
 
@@ -36,10 +37,16 @@ impl Gateway {
     }
 
     /// Serves until `cancel`, then lets requests under way finish (at most [`crate::Limits::drain`] long).
-    pub async fn serve(&self, listeners: Vec<(TcpListener, Mount)>, cancel: CancellationToken) {
+    pub async fn serve(&self, listeners: Vec<(Socket, Mount)>, cancel: CancellationToken) {
         let shared = &self.0;
         let limit = shared.limits.max_connections;
         tokio::join!(hub::run(shared.clone(), cancel.clone()), serve(shared, listeners, limit, &cancel));
+    }
+
+    /// Serves the API on a socket of this machine until `cancel`, beside [`Gateway::serve`].
+    pub async fn serve_local(&self, listener: UnixListener, cancel: CancellationToken) {
+        let limit = self.0.limits.max_connections;
+        serve(&self.0, vec![(Socket::from(listener), Mount::Api)], limit, &cancel).await;
     }
 }
 
@@ -88,10 +95,10 @@ impl Answers for Shared {
 /// Accepts on all ports until `cancel` and lets requests under way finish; gives back the ports that it kept.
 pub(crate) async fn serve<A: Answers>(
     answers: &Arc<A>,
-    listeners: Vec<(TcpListener, Mount)>,
+    listeners: Vec<(Socket, Mount)>,
     max_connections: usize,
     cancel: &CancellationToken,
-) -> Vec<(TcpListener, Mount)> {
+) -> Vec<(Socket, Mount)> {
     let mut tasks = JoinSet::new();
     let slots = Arc::new(Semaphore::new(max_connections));
     for (listener, mount) in listeners {
@@ -111,11 +118,11 @@ pub(crate) async fn serve<A: Answers>(
 /// Accepts on one port; owns the connections' tasks.
 async fn accept<A: Answers>(
     shared: Arc<A>,
-    listener: TcpListener,
+    listener: Socket,
     mount: Mount,
     slots: Arc<Semaphore>,
     cancel: CancellationToken,
-) -> Option<(TcpListener, Mount)> {
+) -> Option<(Socket, Mount)> {
     let mut connections = JoinSet::new();
     loop {
         let slot = tokio::select! {
@@ -129,10 +136,10 @@ async fn accept<A: Answers>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(accepted) => {
                 let (shared, cancel) = (shared.clone(), cancel.clone());
                 connections.spawn(async move {
-                    serve_connection(shared, stream, peer, mount, cancel).await;
+                    serve_connection(shared, accepted, mount, cancel).await;
                     drop(slot);
                 });
             }
@@ -160,13 +167,11 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn serve_connection<A: Answers>(
-    shared: Arc<A>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    mount: Mount,
-    cancel: CancellationToken,
-) {
+async fn serve_connection<A: Answers>(shared: Arc<A>, accepted: Accepted, mount: Mount, cancel: CancellationToken) {
+    let (stream, peer) = match accepted {
+        Accepted::Tcp(stream, peer) => (stream, Some(peer)),
+        Accepted::Local(stream) => return serve_stream(shared, stream, None, mount, cancel).await,
+    };
     // Answers are written whole: waiting for more would only delay them. Failing to set it costs latency only.
     drop(stream.set_nodelay(true));
     if mount != Mount::Tls {
@@ -209,7 +214,7 @@ fn redirect<B>(request: &Request<B>, port: u16) -> Response<Body> {
 async fn serve_stream<A: Answers, S>(
     shared: Arc<A>,
     stream: S,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     mount: Mount,
     cancel: CancellationToken,
 ) where
@@ -222,7 +227,7 @@ async fn serve_stream<A: Answers, S>(
             if let Mount::Redirect(port) = mount {
                 return Ok(redirect(&request, port));
             }
-            let mut response = shared.answer(mount, Some(peer), request.map(Body::new)).await;
+            let mut response = shared.answer(mount, peer, request.map(Body::new)).await;
             if mount == Mount::Tls {
                 response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HSTS);
             }

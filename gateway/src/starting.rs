@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Mount;
@@ -15,6 +14,7 @@ use crate::health;
 use crate::http::{ApiError, Reply};
 use crate::options::Readiness;
 use crate::server::{self, Answers};
+use crate::socket::Socket;
 use crate::tls::Tls;
 
 /// Serves while what the node depends on isn't there yet.
@@ -30,11 +30,7 @@ impl Starting {
     }
 
     /// Serves until `cancel`; gives the ports back, still open: nobody is turned away in between.
-    pub async fn serve(
-        self,
-        listeners: Vec<(TcpListener, Mount)>,
-        cancel: CancellationToken,
-    ) -> Vec<(TcpListener, Mount)> {
+    pub async fn serve(self, listeners: Vec<(Socket, Mount)>, cancel: CancellationToken) -> Vec<(Socket, Mount)> {
         server::serve(&Arc::new(self), listeners, 1024, &cancel).await
     }
 }
@@ -73,7 +69,7 @@ impl Answers for Starting {
 mod tests {
     use async_trait::async_trait;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::options::Dependency;
@@ -101,8 +97,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
-        let serving =
-            tokio::spawn(Starting::new(Arc::new(Waits), None).serve(vec![(listener, Mount::Combined)], cancel.clone()));
+        let serving = tokio::spawn(
+            Starting::new(Arc::new(Waits), None).serve(vec![(listener.into(), Mount::Combined)], cancel.clone()),
+        );
         assert!(get(address, "/healthz/live").await.starts_with("http/1.1 200"));
         let ready = get(address, "/healthz/ready").await;
         assert!(ready.starts_with("http/1.1 503") && ready.contains("fail store: no server"), "{ready}");
@@ -111,7 +108,8 @@ mod tests {
         assert!(api.contains("connection: close") && api.contains("faultstring"), "{api}");
         cancel.cancel();
         let listeners = serving.await.unwrap();
-        assert_eq!(listeners.first().map(|(listener, _)| listener.local_addr().unwrap()), Some(address));
+        let Some((Socket::Tcp(kept), _)) = listeners.first() else { panic!("the port is given back") };
+        assert_eq!(kept.local_addr().unwrap(), address);
         // Still open: a connection waits for whoever accepts next.
         assert!(TcpStream::connect(address).await.is_ok());
     }

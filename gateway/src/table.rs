@@ -1,5 +1,7 @@
 //! All endpoints (spec/api.md §6). Literal paths stand before those with parameters.
 
+use http::Method;
+
 use crate::api::{
     actions, aliases, apikeys, cluster, configs, executions, inquiries, keys, packs, policies, rbac, root,
     rule_enforcements, rules, runner_types, service_registry, simple, traces, trigger_instances, triggers, webhooks,
@@ -47,6 +49,22 @@ pub fn routes() -> Vec<Route> {
         Api POST "/cluster/transfer" [Admin] cluster::transfer;
     });
     all
+}
+
+/// What the token of an action or a sensor is refused, whoever the user is: making credentials that outlast it, and
+/// changing who may do what or who belongs to the cluster.
+const FOR_PEOPLE: [(Method, &str); 6] = [
+    (Method::POST, "/apikeys"),
+    (Method::PUT, "/apikeys/{id}"),
+    (Method::DELETE, "/apikeys/{id}"),
+    (Method::PUT, "/rbac/definitions"),
+    (Method::DELETE, "/cluster/members/{name}"),
+    (Method::POST, "/cluster/transfer"),
+];
+
+/// Whether the row is for people and services with credentials of their own alone.
+pub fn is_for_people(route: &Route) -> bool {
+    FOR_PEOPLE.iter().any(|(method, pattern)| *method == route.method && *pattern == route.pattern)
 }
 
 /// What packs bring.

@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use gateway::{Mount, Tls};
+use gateway::{Mount, Socket, Tls};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::{Config, Role};
+
+/// `sun_path` of sockaddr_un, less the final zero.
+const MAX_SOCKET_PATH: usize = 107;
 
 /// Where a running node listens; `addresses.json` of the data directory.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -32,6 +36,9 @@ pub struct Addresses {
     /// The API for this node's own actions, when the others are for health checks alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<SocketAddr>,
+    /// The same as a socket in the data directory ([`local`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
 }
 
 /// Takes the ports, so that one that is taken is an error before anything else happens.
@@ -53,7 +60,7 @@ pub async fn bind(config: &Config) -> Result<Ports> {
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("can't listen on {address} (key `{key}`)"))?;
         *addresses.slot(mount) = Some(listener.local_addr()?);
-        listeners.push((listener, if serves_api { mount } else { Mount::Health }));
+        listeners.push((listener.into(), if serves_api { mount } else { Mount::Health }));
     }
     if serves_api {
         bind_tls(config, &mut listeners, &mut addresses).await?;
@@ -62,13 +69,13 @@ pub async fn bind(config: &Config) -> Result<Ports> {
     if !serves_api && (node.has(Role::Runner) || node.has(Role::Sensors)) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("can't listen for this node's actions")?;
         addresses.local = Some(listener.local_addr()?);
-        listeners.push((listener, Mount::Api));
+        listeners.push((listener.into(), Mount::Api));
     }
     Ok(Ports { listeners, addresses })
 }
 
 /// The port with TLS, and the one that sends there.
-async fn bind_tls(config: &Config, listeners: &mut Vec<(TcpListener, Mount)>, addresses: &mut Addresses) -> Result<()> {
+async fn bind_tls(config: &Config, listeners: &mut Vec<(Socket, Mount)>, addresses: &mut Addresses) -> Result<()> {
     let Some(address) = config.listen.tls else {
         anyhow::ensure!(config.listen.redirect.is_none(), "`listen.redirect` needs `listen.tls`");
         return Ok(());
@@ -77,15 +84,39 @@ async fn bind_tls(config: &Config, listeners: &mut Vec<(TcpListener, Mount)>, ad
         TcpListener::bind(address).await.with_context(|| format!("can't listen on {address} (key `listen.tls`)"))?;
     let own = listener.local_addr()?;
     addresses.tls = Some(own);
-    listeners.push((listener, Mount::Tls));
+    listeners.push((listener.into(), Mount::Tls));
     if let Some(address) = config.listen.redirect {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("can't listen on {address} (key `listen.redirect`)"))?;
         addresses.redirect = Some(listener.local_addr()?);
-        listeners.push((listener, Mount::Redirect(own.port())));
+        listeners.push((listener.into(), Mount::Redirect(own.port())));
     }
     Ok(())
+}
+
+/// The API as a socket in the data directory, for this node's own actions and sensors; none if the node has neither
+/// role, or if the path is longer than the system takes (they use the port then).
+///
+/// The caller holds the data directory: a socket that is there was left by a node that ended.
+pub fn local(config: &Config, data_dir: &Path) -> Result<Option<(PathBuf, UnixListener)>> {
+    if !config.node.has(Role::Runner) && !config.node.has(Role::Sensors) {
+        return Ok(None);
+    }
+    let path = std::path::absolute(data_dir)?.join("api.sock");
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        tracing::info!(path = %path.display(), "the path is too long for a socket: actions use the port");
+        return Ok(None);
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("can't remove {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).with_context(|| format!("can't listen on {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Some((path, listener)))
 }
 
 /// Certificate and key of the port with TLS.
@@ -103,7 +134,7 @@ pub fn tls(config: &Config) -> Result<Option<Arc<Tls>>> {
 /// The ports, taken.
 #[derive(Debug)]
 pub struct Ports {
-    pub listeners: Vec<(TcpListener, Mount)>,
+    pub listeners: Vec<(Socket, Mount)>,
     pub addresses: Addresses,
 }
 
@@ -162,6 +193,9 @@ impl Addresses {
     /// A file that stays behind only misleads until the next start.
     pub fn remove(&self, data_dir: &Path) {
         let _ = std::fs::remove_file(Self::file(data_dir));
+        if let Some(socket) = &self.socket {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use auth::backend::{Helper, Ldap};
 use auth::{AuthBackend, Directory, FlatFile};
 use domain::Services;
 use domain::action_token::ActionTokens;
-use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, Rate, SameSite};
+use gateway::{Access, AuthMode, AuthOptions, Gateway, GatewayOptions, Limits, Mount, Rate, SameSite, Socket};
 use model::Duty;
 use runners::process::GroupLimits;
 use runners::sensors::follow_wanted;
@@ -18,7 +18,7 @@ use scheduler::{
     BackupScheduler, DeadLetterOffice, GarbageCollector, PostRun, RulesEngine, Scheduler, SchedulerSettings,
     TimersEngine,
 };
-use tokio::net::TcpListener;
+use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +117,8 @@ pub struct Roles {
 impl Roles {
     pub fn start(
         wiring: &mut Wiring<'_>,
-        listeners: Vec<(TcpListener, Mount)>,
+        listeners: Vec<(Socket, Mount)>,
+        local: Option<UnixListener>,
         addresses: &Addresses,
         tokens: ActionTokens,
         readiness: Arc<NodeReady>,
@@ -182,6 +183,11 @@ impl Roles {
             roles.after.run("health", |cancel| watched.watch(cancel));
         }
         let gateway = Gateway::build(gateway_options(wiring, addresses, tokens, readiness)?);
+        if let Some(local) = local {
+            // Actions that end while the node stops still reach it.
+            let gateway = gateway.clone();
+            roles.after.run("local API", |cancel| async move { gateway.serve_local(local, cancel).await });
+        }
         roles.intake.run("gateway", |cancel| async move { gateway.serve(listeners, cancel).await });
         Ok(roles)
     }
@@ -270,6 +276,7 @@ fn sensor_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> Senso
         python: PythonOptions { interpreter: config.runners.python.clone(), sdk_path: sdk, ..PythonOptions::default() },
         node: config.node.name.clone().unwrap_or_else(hostname),
         api_url: addresses.api_url(),
+        api_socket: addresses.socket.clone(),
         token_ttl: config.auth.service_token_ttl.0,
         ..SensorOptions::default()
     }
@@ -308,6 +315,7 @@ fn runner_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> Runne
     RunnerOptions {
         hostname: config.node.name.clone().unwrap_or_else(hostname),
         api_url: addresses.api_url(),
+        api_socket: addresses.socket.clone(),
         slots: config.runners.max_concurrent,
         drain_limit: config.node.stop_timeout.0,
         output_limit: config.runners.max_output_size,

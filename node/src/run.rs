@@ -6,10 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use coordinator::Coordinator;
 use domain::{Services, Settings};
-use gateway::{Mount, Readiness, Starting};
+use gateway::{Mount, Readiness, Socket, Starting};
 use model::{RoleAssignment, SystemClock};
 use store::{Query, Store, StoreError, StoreExt};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use workflow::WorkflowState;
@@ -39,7 +38,7 @@ pub struct Extras {
 /// Runs a node until it is told to stop; everything it started has ended when this returns.
 pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let stop = signals::stop_requested()?;
-    let Ports { listeners, addresses } = listen::bind(&config).await?;
+    let Ports { listeners, mut addresses } = listen::bind(&config).await?;
     let board = Board::new(&["store", "bus", "workflow", "coordinator", "raft"]);
     let waiting = Waiting::start(listeners, board.clone(), listen::tls(&config)?);
     let prepared = tokio::select! {
@@ -66,7 +65,9 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
         telemetry,
     };
     let listeners = waiting.end().await?;
-    let mut roles = Roles::start(&mut wiring, listeners, &addresses, tokens, readiness.clone(), sdk)?;
+    let (socket, local) = listen::local(&config, &data.root)?.unzip();
+    addresses.socket = socket;
+    let mut roles = Roles::start(&mut wiring, listeners, local, &addresses, tokens, readiness.clone(), sdk)?;
     tokio::select! {
         () = membership.begin() => {}
         () = stop.cancelled() => {}
@@ -108,21 +109,17 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
 /// The ports' answers while the node isn't whole.
 struct Waiting {
     cancel: CancellationToken,
-    serving: JoinHandle<Vec<(TcpListener, Mount)>>,
+    serving: JoinHandle<Vec<(Socket, Mount)>>,
 }
 
 impl Waiting {
-    fn start(
-        listeners: Vec<(TcpListener, Mount)>,
-        readiness: Arc<dyn Readiness>,
-        tls: Option<Arc<gateway::Tls>>,
-    ) -> Self {
+    fn start(listeners: Vec<(Socket, Mount)>, readiness: Arc<dyn Readiness>, tls: Option<Arc<gateway::Tls>>) -> Self {
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(Starting::new(readiness, tls).serve(listeners, cancel.clone()));
         Self { cancel, serving }
     }
 
-    async fn end(self) -> Result<Vec<(TcpListener, Mount)>> {
+    async fn end(self) -> Result<Vec<(Socket, Mount)>> {
         self.cancel.cancel();
         self.serving.await.context("what answered during the start failed")
     }

@@ -21,6 +21,8 @@ pub struct RunnerOptions {
     pub hostname: String,
     /// The API as actions reach it, with `/v1`.
     pub api_url: String,
+    /// The API as a socket of this machine, for Python actions.
+    pub api_socket: Option<PathBuf>,
     /// Executions that run at a time.
     pub slots: usize,
     /// How long a node that stops waits for running executions before it abandons them.
@@ -43,6 +45,7 @@ impl Default for RunnerOptions {
         Self {
             hostname: "localhost".to_owned(),
             api_url: "http://127.0.0.1:9101/v1".to_owned(),
+            api_socket: None,
             slots: 60,
             drain_limit: Duration::from_secs(30),
             kill_grace: Duration::from_secs(5),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use domain::Services;
 use domain::action_token::{ActionTokenError, ActionTokens, PREFIX};
 use http::HeaderMap;
-use model::{ApiKey, Timestamp, Token, User};
+use model::{ApiKey, Execution, Timestamp, Token, User};
 use parking_lot::RwLock;
 use store::{Query as Find, StoreExt};
 
@@ -35,6 +35,7 @@ struct Known {
     since: Instant,
     /// No role limits it.
     operator: bool,
+    is_action: bool,
 }
 
 /// Finds out who calls.
@@ -116,18 +117,26 @@ impl Authenticator {
         let grants = self.access.grants(&user).await?;
         let is_admin = grants.is_admin();
         let isolated = self.access.isolates() && !is_admin && user != self.services.settings.system_user;
-        Ok((Identity { user, method, location, is_admin, grants, isolated }, cookie))
+        Ok((Identity { user, method, location, is_admin, grants, isolated, is_action: known.is_action }, cookie))
     }
 
     fn unlimited(&self, user: String, method: Method, location: Location) -> Identity {
-        Identity { user, method, location, is_admin: true, grants: self.access.everything(), isolated: false }
+        Identity {
+            user,
+            method,
+            location,
+            is_admin: true,
+            grants: self.access.everything(),
+            isolated: false,
+            is_action: false,
+        }
     }
 
     async fn lookup(&self, credential: &Credential, now: Timestamp) -> Result<Known, ApiError> {
         if let Credential::Token(token) = credential
             && token.starts_with(PREFIX)
         {
-            return self.verify_action_token(token, now);
+            return self.verify_action_token(token, now).await;
         }
         let cached = self.known.read().get(credential).filter(|known| known.since.elapsed() < TRUST).cloned();
         let known = match cached {
@@ -145,15 +154,21 @@ impl Authenticator {
         Ok(known)
     }
 
-    /// Tokens of running actions are signed, not stored.
-    fn verify_action_token(&self, token: &str, now: Timestamp) -> Result<Known, ApiError> {
+    /// Tokens of running actions are signed, not stored. They end with their execution (spec/auth-rbac.md §4), if not
+    /// before; a sensor's names no execution.
+    async fn verify_action_token(&self, token: &str, now: Timestamp) -> Result<Known, ApiError> {
         let unknown = || ApiError::unauthorized("Unauthorized");
         let tokens = self.action_tokens.as_ref().ok_or_else(unknown)?;
         match tokens.verify(token, now) {
             Ok(token) => {
+                let execution = self.services.store.read::<Execution>(token.execution).await?;
+                if execution.is_some_and(|execution| execution.status.is_completed()) {
+                    return Err(ApiError::unauthorized("Unauthorized - Token has expired."));
+                }
                 let user = token.user.as_str().into();
                 let operator = token.operator;
-                Ok(Known { user, expiry: Some(token.expiry), since: Instant::now(), operator })
+                let expiry = Some(token.expiry);
+                Ok(Known { user, expiry, since: Instant::now(), operator, is_action: !operator })
             }
             Err(ActionTokenError::Expired) => Err(ApiError::unauthorized("Unauthorized - Token has expired.")),
             Err(ActionTokenError::Malformed | ActionTokenError::Forged) => Err(unknown()),
@@ -168,7 +183,7 @@ impl Authenticator {
         check_expiry(Some(found.expiry), now)?;
         self.check_user(&found.user).await?;
         let user = found.user.as_str().into();
-        Ok(Known { user, expiry: Some(found.expiry), since: Instant::now(), operator: false })
+        Ok(Known { user, expiry: Some(found.expiry), since: Instant::now(), operator: false, is_action: false })
     }
 
     async fn read_key(&self, hash: &str) -> Result<Known, ApiError> {
@@ -179,7 +194,13 @@ impl Authenticator {
             return Err(ApiError::unauthorized("Unauthorized - API key is disabled."));
         }
         self.check_user(&found.user).await?;
-        Ok(Known { user: found.user.as_str().into(), expiry: None, since: Instant::now(), operator: false })
+        Ok(Known {
+            user: found.user.as_str().into(),
+            expiry: None,
+            since: Instant::now(),
+            operator: false,
+            is_action: false,
+        })
     }
 
     /// The user may have been removed after the credential was made.

@@ -88,6 +88,9 @@ pub struct Identity {
     pub grants: Arc<Grants>,
     /// Sees only what is the user's own (`rbac.permission_isolation`).
     pub isolated: bool,
+    /// Calls with the token of an action or a sensor, which ends with it and may not do everything
+    /// ([`crate::table::is_for_people`]).
+    pub is_action: bool,
 }
 
 /// By what the caller was known.
@@ -119,6 +122,7 @@ impl Identity {
             is_admin: false,
             grants: Arc::default(),
             isolated: false,
+            is_action: false,
         }
     }
 }

@@ -104,6 +104,27 @@ async fn running_actions_are_known_by_their_signature() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_actions_end_with_them_and_make_no_others() {
+    let server = Server::start().await;
+    server.action("acme", "nothing", "noop", json!({})).await;
+    let requested = server.call(Method::POST, "/v1/executions", Some(json!({"action": "acme.nothing"}))).await;
+    let id: Id = requested.json()["id"].as_str().unwrap().parse().unwrap();
+    let token = server.action_tokens.issue(id, "st2admin", server.now(), Duration::from_secs(60));
+    assert_eq!(with_header(&server, "X-Auth-Token", &token).await.status, 200);
+    let client = reqwest::Client::new();
+    let made = client.post(format!("{}/v1/apikeys", server.api)).header("X-Auth-Token", &token).json(&json!({}));
+    let refused = made.send().await.unwrap();
+    assert_eq!(refused.status(), 403);
+    assert!(refused.text().await.unwrap().contains("The token of an action can't be used for this."));
+
+    // Nothing runs here: canceling what is requested ends it.
+    let ended = server.call(Method::DELETE, &format!("/v1/executions/{id}"), None).await;
+    assert_eq!((ended.status, ended.json()["status"].as_str()), (200, Some("canceled")));
+    let late = with_header(&server, "X-Auth-Token", &token).await;
+    assert_eq!((late.status, late.fault()), (401, "Unauthorized - Token has expired.".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn guessing_passwords_is_slowed_down() {
     let server = Server::start().await;
     for _ in 0..10 {

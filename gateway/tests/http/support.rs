@@ -126,7 +126,7 @@ impl Server {
         for mount in [Mount::Auth, Mount::Api, Mount::Stream, Mount::Combined] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             urls.push(format!("http://{}", listener.local_addr().unwrap()));
-            listeners.push((listener, mount));
+            listeners.push((listener.into(), mount));
         }
         let cancel = CancellationToken::new();
         let serving = (gateway, cancel.clone());

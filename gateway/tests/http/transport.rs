@@ -149,7 +149,7 @@ async fn tls_with_certificates_that_change() {
     let port = secure.local_addr().unwrap().port();
     let redirect = format!("http://localhost:{}/api/v1/keys?limit=1", plain.local_addr().unwrap().port());
     let cancel = tokio_util::sync::CancellationToken::new();
-    let listeners = vec![(secure, Mount::Tls), (plain, Mount::Redirect(port))];
+    let listeners = vec![(secure.into(), Mount::Tls), (plain.into(), Mount::Redirect(port))];
     let serving = tokio::spawn({
         let cancel = cancel.clone();
         async move { gateway.serve(listeners, cancel).await }

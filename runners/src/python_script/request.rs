@@ -71,6 +71,9 @@ fn environment(run: &Run<'_>, interpreter: &Interpreter, path: &[PathBuf]) -> Re
         given.insert("ST2_AUTH_TOKEN".to_owned(), token);
     }
     given.insert("ST2_API_URL".to_owned(), run.host.options.api_url.clone());
+    if let Some(socket) = &run.host.options.api_socket {
+        given.insert("ST2_ACTION_API_SOCKET".to_owned(), socket.to_string_lossy().into_owned());
+    }
     given.insert("SQUALL_BASE_PATH".to_owned(), run.services.settings.base_path.to_string_lossy().into_owned());
     if let Some(virtualenv) = &interpreter.virtualenv {
         let inherited = given.get("PATH").or_else(|| run.host.environment.get("PATH")).cloned().unwrap_or_default();

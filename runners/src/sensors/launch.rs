@@ -131,13 +131,17 @@ impl Launcher {
     }
 
     fn variables(&self, services: &Services, token: &str) -> Vec<(String, String)> {
-        vec![
+        let socket = self.options.api_socket.as_ref();
+        let socket = socket.map(|path| ("ST2_ACTION_API_SOCKET".to_owned(), path.to_string_lossy().into_owned()));
+        let mut variables = vec![
             ("ST2_API_URL".to_owned(), self.options.api_url.clone()),
             ("ST2_ACTION_API_URL".to_owned(), self.options.api_url.clone()),
             ("ST2_AUTH_TOKEN".to_owned(), token.to_owned()),
             ("ST2_ACTION_AUTH_TOKEN".to_owned(), token.to_owned()),
             ("SQUALL_BASE_PATH".to_owned(), services.settings.base_path.to_string_lossy().into_owned()),
-        ]
+        ];
+        variables.extend(socket);
+        variables
     }
 
     /// See `sdk/python/squall_host/sensor.py`.

@@ -39,6 +39,7 @@ mod talk;
 pub mod wanted;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct SensorOptions {
     pub node: String,
     /// The API as sensors reach it, with `/v1`.
     pub api_url: String,
+    /// The same as a socket of this machine.
+    pub api_socket: Option<PathBuf>,
     /// `auth.service_token_ttl`; sensors get a new token when half of it is over.
     pub token_ttl: Duration,
     /// `api.max_page_size`: what `list_values` asks for.
@@ -87,6 +90,7 @@ impl Default for SensorOptions {
             python: PythonOptions::default(),
             node: "localhost".to_owned(),
             api_url: "http://127.0.0.1:9101/v1".to_owned(),
+            api_socket: None,
             token_ttl: Duration::from_secs(24 * 3600),
             max_page_size: 100,
             stop_grace: Duration::from_secs(5),

@@ -58,12 +58,14 @@ impl Sshd {
             std::fs::set_permissions("/run/sshd", PermissionsExt::from_mode(0o755)).unwrap();
         }
         let port = free_port();
+        // Another home: whatever this machine's `.bashrc` starts is not what is tested and measured.
         let config = format!(
             "Port {port}\nListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
              UsePAM no\nPermitRootLogin yes\nAllowUsers {user}@127.0.0.0/8\nMaxStartups 1000\nUseDNS no\n\
-             {more}\nPasswordAuthentication no\n",
+             SetEnv HOME={}\n{more}\nPasswordAuthentication no\n",
             at("host").display(),
-            at("authorized").display()
+            at("authorized").display(),
+            directory.path().display()
         );
         std::fs::write(at("config"), config).unwrap();
         let log = std::fs::File::create(at("log")).unwrap();

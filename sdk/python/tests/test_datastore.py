@@ -1,8 +1,12 @@
 import http.server
 import json
 import logging
+import os
+import socketserver
+import tempfile
 import threading
 import unittest
+from unittest import mock
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from st2common.services.datastore import ActionDatastoreService
@@ -46,6 +50,15 @@ class Api(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class LocalServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class LocalApi(Api):
+    def address_string(self):
+        return "local"
+
+
 class Datastore(unittest.TestCase):
     def setUp(self):
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
@@ -86,6 +99,28 @@ class Datastore(unittest.TestCase):
             self.assertFalse(self.service.delete_value("a"))
         with self.assertRaises(Exception):
             self.service.set_value("a", 1)
+
+    def test_the_nodes_socket_is_used_where_it_can_be(self):
+        directory = tempfile.mkdtemp()
+        path = os.path.join(directory, "api.sock")
+        local = LocalServer(path, LocalApi)
+        local.keys, local.seen = {}, []
+        threading.Thread(target=local.serve_forever, daemon=True).start()
+        self.addCleanup(local.server_close)
+        self.addCleanup(local.shutdown)
+        url = "http://127.0.0.1:%d/v1" % self.server.server_address[1]
+        given = {"ST2_ACTION_API_SOCKET": path, "ST2_ACTION_API_URL": url}
+        with mock.patch.dict(os.environ, given):
+            self.service.set_value("a", "near")
+            self.assertEqual((len(local.seen), len(self.server.seen)), (1, 0))
+            self.assertEqual(local.seen[0][:2], ("PUT", "/v1/keys/p.Cls:a"))
+            # Another API than the node's is asked as it stands.
+            far = ActionDatastoreService(logging.getLogger("test"), "p", "Cls", url + "/", "token")
+            far.set_value("a", "far")
+            self.assertEqual((len(local.seen), len(self.server.seen)), (1, 1))
+        # Who can't open the socket uses the address.
+        with mock.patch.dict(os.environ, dict(given, ST2_ACTION_API_SOCKET=os.path.join(directory, "none"))):
+            self.assertEqual(self.service.get_value("a"), "far")
 
 
 if __name__ == "__main__":

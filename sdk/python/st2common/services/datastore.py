@@ -1,6 +1,6 @@
 """The datastore and the user, through the node's API with the token of the execution.
 
-Environment: `ST2_ACTION_API_URL` (with `/v1`), `ST2_ACTION_AUTH_TOKEN`.
+Environment: `ST2_ACTION_API_URL` (with `/v1`), `ST2_ACTION_API_SOCKET`, `ST2_ACTION_AUTH_TOKEN`.
 """
 
 import json
@@ -128,11 +128,11 @@ class ActionDatastoreService:
     def _call(self, method, path, query=None, body=None):
         # Few actions use the datastore: the HTTP client is imported when one does.
         import http.client
-        import ssl
-        from urllib.parse import urlencode, urlsplit
+        from urllib.parse import urlencode
 
-        url = urlsplit(self._api_url)
-        target = url.path.rstrip("/") + path
+        from st2common.util import local_api
+
+        target = path
         given = {name: value for name, value in (query or {}).items() if value is not None}
         if given:
             target += "?" + urlencode(given)
@@ -144,13 +144,9 @@ class ActionDatastoreService:
         if body is not None:
             data = json.dumps(body).encode("utf-8")
             headers["Content-Type"] = "application/json"
-        if url.scheme == "https":
-            context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(url.netloc, timeout=TIMEOUT_SECONDS, context=context)
-        else:
-            connection = http.client.HTTPConnection(url.netloc, timeout=TIMEOUT_SECONDS)
+        connection, base = local_api.connect(self._api_url, TIMEOUT_SECONDS)
         try:
-            connection.request(method, target, body=data, headers=headers)
+            connection.request(method, base + target, body=data, headers=headers)
             answer = connection.getresponse()
             text = answer.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
