@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use model::{Duty, Lease, Session};
 use raft::{ClusterOptions, Group, Options, RaftError, TlsFiles};
+use runners::sensors::partition::Pins;
 use tokio::sync::watch;
 
 use crate::cluster::door::Door;
@@ -100,11 +101,22 @@ impl Membership {
     }
 
     /// Tells the group which sensors there are, if it doesn't know.
-    pub async fn want_sensors(&self, refs: BTreeSet<String>) -> Result<(), RaftError> {
+    pub async fn want_sensors(&self, refs: BTreeSet<String>, pins: Pins) -> Result<(), RaftError> {
         let known = self.group.status().sensors;
-        let is_known =
-            known.len() == refs.len() && known.iter().all(|sensor| !sensor.moves && refs.contains(&sensor.sensor));
-        if is_known { Ok(()) } else { self.group.want_sensors(refs).await }
+        let is_known = known.len() == refs.len()
+            && known.iter().all(|sensor| {
+                let pinned = pins.get(&sensor.sensor).into_iter().flatten();
+                !sensor.moves && refs.contains(&sensor.sensor) && pinned.eq(&sensor.pinned_to)
+            });
+        if is_known { Ok(()) } else { self.group.want_sensors(refs, pins).await }
+    }
+
+    /// Names of all members, and of this node.
+    pub fn node_names(&self) -> Vec<String> {
+        let status = self.group.status();
+        let members = status.members.into_iter().map(|member| member.name);
+        let names: BTreeSet<String> = members.chain([status.node_name]).collect();
+        names.into_iter().collect()
     }
 
     /// Tells that a sensor was stopped here. If that can't be told, the end of its lease tells it.

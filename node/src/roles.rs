@@ -262,10 +262,22 @@ fn start_sensors(wiring: &Wiring<'_>, options: SensorOptions, tokens: ActionToke
     let container = SensorContainer::new(services.clone(), options, tokens, owned, release);
     roles.turns.run("sensors", |cancel| container.run(cancel));
     let (followed, wanting) = (services.clone(), membership.clone());
+    let partition = wiring.config.sensors.partition();
     roles.turns.run("wanted sensors", |cancel| async move {
+        let told = parking_lot::Mutex::new(String::new());
+        let (partition, told, store) = (&partition, &told, followed.store.as_ref());
         let want = |refs| {
             let membership = wanting.clone();
-            async move { membership.want_sensors(refs).await }
+            async move {
+                let pins = partition.pins(store, &refs, &membership.node_names()).await.inspect_err(|error| {
+                    // Tried again and again; said once.
+                    if *told.lock() != *error {
+                        tracing::error!(error, "sensors stay as they are: their partition can't be read");
+                        error.clone_into(&mut told.lock());
+                    }
+                })?;
+                membership.want_sensors(refs, pins).await.map_err(|error| error.to_string())
+            }
         };
         follow_wanted(followed.store.as_ref(), followed.bus.as_ref(), want, cancel).await;
     });

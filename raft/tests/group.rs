@@ -1,7 +1,7 @@
 //! The group through its handle, on real files.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use model::Duty;
@@ -18,8 +18,12 @@ async fn open(dir: &std::path::Path) -> Group {
 
 /// Waits until the group of one has agreed with itself on this release's commands.
 async fn version_2(group: &Group) {
+    agreed(group, 2).await;
+}
+
+async fn agreed(group: &Group, version: u16) {
     let mut changes = group.changes();
-    while group.status().version < 2 {
+    while group.status().version < version {
         tokio::time::timeout(SOON, changes.changed()).await.expect("no agreement").unwrap();
     }
 }
@@ -138,14 +142,14 @@ async fn sensors_are_owned_until_they_are_released_or_unwanted() {
     version_2(&group).await;
     let mut sensors = group.sensors();
     let refs = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
-    group.want_sensors(refs(&["p.a", "p.b"])).await.unwrap();
+    group.want_sensors(refs(&["p.a", "p.b"]), BTreeMap::new()).await.unwrap();
     let owned = sensors.wait_for(|owned| owned.len() == 2).await.unwrap().clone();
     assert!(owned.values().all(model::Lease::is_valid));
     let epoch = owned["p.a"].epoch;
-    group.want_sensors(refs(&["p.b"])).await.unwrap();
+    group.want_sensors(refs(&["p.b"]), BTreeMap::new()).await.unwrap();
     sensors.wait_for(|owned| owned.len() == 1).await.unwrap();
     // Wanted again before the release: it goes on under the same epoch until the container has released it.
-    group.want_sensors(refs(&["p.a", "p.b"])).await.unwrap();
+    group.want_sensors(refs(&["p.a", "p.b"]), BTreeMap::new()).await.unwrap();
     sensors.wait_for(|owned| owned.get("p.a").is_some_and(|lease| lease.epoch == epoch)).await.unwrap();
     group.release_sensor("p.a", epoch).await.unwrap();
     sensors.wait_for(|owned| owned.get("p.a").is_some_and(|lease| lease.epoch > epoch)).await.unwrap();
@@ -154,6 +158,31 @@ async fn sensors_are_owned_until_they_are_released_or_unwanted() {
     assert_eq!(group.status().sensors.len(), 2);
     group.shutdown().await;
     assert!(sensors.borrow_and_update().is_empty());
+}
+
+#[tokio::test]
+async fn a_pinned_sensor_runs_on_its_node_or_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { roles: BTreeSet::from(["sensors".to_owned()]), ..Options::new(dir.path(), "box") };
+    let group = Group::open(options).await.unwrap();
+    group.wait_ready(SOON).await.unwrap();
+    agreed(&group, 3).await;
+    let mut sensors = group.sensors();
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let refs = set(&["p.a", "p.b", "p.c"]);
+    let pinned = |node: &str| BTreeMap::from([("p.a".to_owned(), set(&["box"])), ("p.b".to_owned(), set(&[node]))]);
+    group.want_sensors(refs.clone(), pinned("other")).await.unwrap();
+    let owned = sensors.wait_for(|owned| owned.len() == 2).await.unwrap().clone();
+    assert!(owned.contains_key("p.a") && owned.contains_key("p.c"));
+    group.want_sensors(refs.clone(), pinned("box")).await.unwrap();
+    let owned = sensors.wait_for(|owned| owned.len() == 3).await.unwrap().clone();
+    // Pinned elsewhere: it is asked back, and given to nobody here.
+    group.want_sensors(refs, pinned("other")).await.unwrap();
+    sensors.wait_for(|owned| !owned.contains_key("p.b")).await.unwrap();
+    group.release_sensor("p.b", owned["p.b"].epoch).await.unwrap();
+    let left = group.status().sensors.into_iter().find(|sensor| sensor.sensor == "p.b").unwrap();
+    assert_eq!((left.node, left.pinned_to), (None, vec!["other".to_owned()]));
+    group.shutdown().await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use e2e::lab::{Lab, LabOptions};
 use e2e::{Api, eventually};
 use nix::sys::signal::Signal;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 const COUNT: usize = 6;
@@ -202,6 +203,51 @@ async fn sensors_move_with_their_nodes_and_have_one_owner() -> Result<()> {
     println!("n3 stopped: {:?} at the latest", moved_in.values().max());
 
     one_after_the_other(&ticks(&apis[0], begin).await?);
+    Ok(())
+}
+
+/// StackStorm's static partitions: here by the datastore.
+#[tokio::test(flavor = "multi_thread")]
+async fn pinned_sensors_run_on_their_node_or_not_at_all() -> Result<()> {
+    let config = vec![("sensors", "partition_provider = \"kvstore\"".to_owned())];
+    let Some(mut lab) = Lab::start(LabOptions { config, ..LabOptions::default() }).await? else { return Ok(()) };
+    for node in &lab.nodes {
+        write_pack(&node.dir.join("data"))?;
+    }
+    let (api, other) = (lab.admin(0).await, lab.admin(1).await);
+    for (node, sensors) in [("n1", "lab.S0, lab.S1,lab.S2,lab.S3"), ("n2", "lab.S4")] {
+        let name = format!("{node}.sensor_partition");
+        let reply =
+            api.call(Method::PUT, &format!("/v1/keys/{name}"), Some(&json!({"name": name, "value": sensors}))).await?;
+        anyhow::ensure!(reply.status == 200, "{}", reply.status);
+    }
+    api.post("/v1/packs/register", &json!({"packs": ["lab"], "types": ["all"]})).await?;
+    let pinned = |owners: &BTreeMap<String, String>| {
+        (0..4).all(|number| owners[&format!("S{number}")] == "n1") && owners["S4"] == "n2"
+    };
+    eventually("they are where they belong", Duration::from_secs(60), || async {
+        pinned(&owners(&lab, &api, None).await).then_some(())
+    })
+    .await;
+    lab.kill(0);
+    // S5 is nobody's in particular.
+    let waiting = eventually("they wait for their node", Duration::from_secs(30), || async {
+        let status = lab.status(&other).await?;
+        let free = status["partitions"].as_array()?.iter().filter(|sensor| sensor["node"].is_null());
+        let free: Vec<String> = free.filter_map(|sensor| Some(sensor["sensor"].as_str()?.to_owned())).collect();
+        (free.len() == 4).then_some(free)
+    })
+    .await;
+    assert_eq!(waiting, ["lab.S0", "lab.S1", "lab.S2", "lab.S3"]);
+    let since = Utc::now();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let speaking: BTreeSet<String> = ticks(&other, since).await?.into_iter().map(|tick| tick.sensor).collect();
+    assert_eq!(speaking, BTreeSet::from(["S4".to_owned(), "S5".to_owned()]));
+    lab.restart(0).await?;
+    eventually("they are back", Duration::from_secs(60), || async {
+        pinned(&owners(&lab, &other, None).await).then_some(())
+    })
+    .await;
     Ok(())
 }
 

@@ -5,9 +5,9 @@ use super::cluster::Role;
 use super::servers::CoordinatorBackend;
 use super::{Config, ConfigError, Span};
 
-type Outcome = Result<(), ConfigError>;
+pub(super) type Outcome = Result<(), ConfigError>;
 
-fn fail(text: impl Into<String>) -> Outcome {
+pub(super) fn fail(text: impl Into<String>) -> Outcome {
     Err(ConfigError(text.into()))
 }
 
@@ -19,6 +19,7 @@ pub fn check(config: &Config) -> Outcome {
     if config.runners.max_concurrent == 0 {
         return fail("key `runners.max_concurrent`: must be at least 1");
     }
+    config.sensors.check()?;
     let bounds = &config.runners;
     if bounds.action_memory == Some(0) || bounds.action_processes == Some(0) {
         return fail("keys `runners.action_memory` and `runners.action_processes`: must be more than 0");

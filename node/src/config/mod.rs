@@ -8,6 +8,7 @@ mod cluster;
 mod duration;
 mod load;
 mod secret;
+mod sensors;
 mod servers;
 mod ssh;
 mod telemetry;
@@ -23,6 +24,7 @@ pub use cluster::{Cluster, Role};
 pub use duration::Span;
 pub use load::{ConfigError, load};
 pub use secret::ServerUrl;
+pub use sensors::Sensors;
 pub use servers::{Bus, Coordinator, CoordinatorBackend, Store, Workflow};
 pub use ssh::Ssh;
 pub use telemetry::Telemetry;
@@ -46,6 +48,7 @@ pub struct Config {
     pub keyvalue: KeyValue,
     pub runners: Runners,
     pub ssh: Ssh,
+    pub sensors: Sensors,
     pub timers: Timers,
     pub garbage_collector: GarbageCollector,
     pub raft: Raft,

@@ -229,7 +229,8 @@ mod tests {
         assert_eq!(View::at(now, 1, renewed, &state, &mut none), View::default());
 
         join(&mut state, 1);
-        state.apply(&Command::WantSensors { revision: 0, refs: BTreeSet::from(["p.s".to_owned(), "p.t".to_owned()]) });
+        let refs = BTreeSet::from(["p.s".to_owned(), "p.t".to_owned()]);
+        state.apply(&Command::WantSensors { revision: 0, refs, pins: BTreeMap::new() });
         let session = Some(Session { node: "n1".into(), epoch: 1 });
         let view = View::at(now, 1, renewed, &state, &mut none);
         assert_eq!(view.session, session);

@@ -17,13 +17,17 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 impl Group {
     /// Sets which sensors (by reference) shall run somewhere; those that aren't among them stop. Any node may say it,
     /// when the content has changed; saying it again changes nothing.
-    pub async fn want_sensors(&self, refs: BTreeSet<String>) -> Result<(), RaftError> {
+    pub async fn want_sensors(
+        &self,
+        refs: BTreeSet<String>,
+        pins: BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<(), RaftError> {
         let deadline = Instant::now() + self.inner.options.request_timeout;
         let mut changed = self.changes();
         loop {
             changed.borrow_and_update();
             let revision = self.inner.live_core()?.reader.with(|applied| applied.state.sensor_revision);
-            match self.inner.propose(Command::WantSensors { revision, refs: refs.clone() }).await {
+            match self.inner.propose(Command::WantSensors { revision, refs: refs.clone(), pins: pins.clone() }).await {
                 Ok(_) => return Ok(()),
                 // Somebody was faster, or this node's copy lags.
                 Err(RaftError::Refused(Refusal::OutOfDate)) => {

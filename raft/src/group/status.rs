@@ -91,6 +91,9 @@ pub struct SensorStatus {
     pub node: Option<String>,
     /// The owner is to stop it.
     pub moves: bool,
+    /// Names of the nodes that alone may run it; any may if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned_to: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +148,7 @@ fn fill(status: &mut Status, state: &State) {
         epoch: held.epoch,
         node: held.holder.map(|holder| name(state, holder.node)),
         moves: held.moves || held.unwanted,
+        pinned_to: held.nodes.iter().cloned().collect(),
     };
     status.sensors = state.sensors.iter().map(sensor).collect();
     status.version = state.agreed_version();

@@ -1,6 +1,6 @@
 //! What can be proposed to the group, and what comes back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::Duty;
@@ -14,7 +14,7 @@ use super::{NodeId, Secret};
 ///
 /// 1: sessions, duties, content, permits that belong to sessions. 2: leases shorter than sessions, draining, sensor
 /// partitions, permits that belong to requests, agreed values, content by compare-and-set.
-pub const COMMAND_VERSION: u16 = 2;
+pub const COMMAND_VERSION: u16 = 3;
 
 /// A change of the [`State`](super::State). Every command can be repeated without harm.
 ///
@@ -122,6 +122,9 @@ pub enum Command {
     WantSensors {
         revision: u64,
         refs: BTreeSet<String>,
+        /// Names of the nodes that alone may run a sensor; those that aren't in it may run anywhere. Since version 3.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pins: BTreeMap<String, BTreeSet<String>>,
     },
     /// The holder has stopped the sensor.
     ReleaseSensor {
@@ -180,8 +183,9 @@ pub(super) fn is_zero(number: &u64) -> bool {
 
 impl Command {
     /// The version that a node must know to read it.
-    pub const fn version(&self) -> u16 {
+    pub fn version(&self) -> u16 {
         match self {
+            Self::WantSensors { pins, .. } if !pins.is_empty() => 3,
             Self::RegisterSession { lease_ms: 0, claim: None, .. } | Self::ExpireSession { term: 0, .. } => 1,
             Self::EndSession { .. }
             | Self::ReleaseDuty { .. }
@@ -237,7 +241,7 @@ impl Command {
 
     /// The version that the group must have agreed on before it may be proposed. The agreement itself needs none: the
     /// leader proposes it when all members can read it.
-    pub const fn needs(&self) -> u16 {
+    pub fn needs(&self) -> u16 {
         match self {
             Self::SetVersion { .. } => 1,
             other => other.version(),

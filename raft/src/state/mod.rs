@@ -213,7 +213,7 @@ impl State {
             Command::ResumeSession { node, epoch, era } => self.resume(*node, *epoch, *era, events),
             Command::DrainSession { node, epoch } => self.drain(*node, *epoch, events),
             Command::YieldDuty { duty, node, epoch } => self.yield_duty(*duty, *node, *epoch, events),
-            Command::WantSensors { revision, refs } => self.want_sensors(*revision, refs, events),
+            Command::WantSensors { revision, refs, pins } => self.want_sensors(*revision, refs, pins, events),
             Command::ReleaseSensor { sensor, node, epoch } => self.release_sensor(sensor, *node, *epoch, events),
             Command::AskPermit { key, limit, request, wait } => self.ask_permit(key, *limit, request, *wait, events),
             Command::GiveUpPermit { key, request } => self.give_up_permit(key, request, events),

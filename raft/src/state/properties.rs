@@ -12,6 +12,8 @@ fn newer() -> impl Strategy<Value = Command> {
     let node = 1u64..5;
     let epoch = 0u64..12;
     let sensor = prop::sample::select(vec!["p.a", "p.b", "p.c", "p.d"]).prop_map(str::to_owned);
+    let name = prop::sample::select(vec!["n1", "n2", "n3", "n9"]).prop_map(str::to_owned);
+    let pins = prop::collection::btree_map(sensor.clone(), prop::collection::btree_set(name, 0..3), 0..3);
     let key = prop::sample::select(vec!["a", "b", ""]).prop_map(str::to_owned);
     let request = prop::sample::select(vec!["r1", "r2", "r3", "r4"]).prop_map(str::to_owned);
     let duty = prop::sample::select(Duty::ALL.to_vec());
@@ -35,8 +37,8 @@ fn newer() -> impl Strategy<Value = Command> {
             .prop_map(|(node, epoch, era)| Command::ResumeSession { node, epoch, era }),
         1 => (node.clone(), epoch.clone()).prop_map(|(node, epoch)| Command::DrainSession { node, epoch }),
         3 => (duty, node.clone(), epoch.clone()).prop_map(|(duty, node, epoch)| Command::YieldDuty { duty, node, epoch }),
-        4 => (0u64..6, prop::collection::btree_set(sensor.clone(), 0..5))
-            .prop_map(|(revision, refs)| Command::WantSensors { revision, refs }),
+        4 => (0u64..6, prop::collection::btree_set(sensor.clone(), 0..5), pins)
+            .prop_map(|(revision, refs, pins)| Command::WantSensors { revision, refs, pins }),
         4 => (sensor, node, epoch.clone())
             .prop_map(|(sensor, node, epoch)| Command::ReleaseSensor { sensor, node, epoch }),
         3 => (key.clone(), 0u32..4, request.clone(), any::<bool>())
@@ -92,12 +94,17 @@ fn check_sensors(state: &State) {
         state.sessions.iter().filter(|(_, session)| runs(session)).map(|(&node, _)| node).collect();
     let wanted = state.wanted_sensors().count();
     for sensor in state.sensors.values() {
-        assert!(sensor.holder.is_some() || (!sensor.unwanted && nodes.is_empty()), "a wanted sensor is free");
+        let suits = |node: &NodeId| sensor.may_run_on(&state.sessions[node].name);
+        let nowhere = !nodes.iter().any(suits);
+        assert!(sensor.holder.is_some() || (!sensor.unwanted && nowhere), "a wanted sensor is free");
+        let stays = sensor.holder.filter(|_| !sensor.moves && !sensor.unwanted && !nodes.is_empty());
+        assert!(stays.is_none_or(|holder| suits(&holder.node)), "a sensor is where it may not be");
         assert!(sensor.epoch <= state.last_sensor_epoch);
     }
     for &node in &nodes {
         let keeps = |sensor: &&SensorState| {
-            sensor.holder.is_some_and(|holder| holder.node == node) && !sensor.moves && !sensor.unwanted
+            let is_there = sensor.holder.is_some_and(|holder| holder.node == node);
+            is_there && !sensor.moves && !sensor.unwanted && sensor.nodes.is_empty()
         };
         let keeps = state.sensors.values().filter(keeps).count();
         assert!(keeps <= wanted.div_ceil(nodes.len()), "more sensors than the bound");
@@ -216,7 +223,7 @@ proptest! {
         for node in 1..=nodes {
             state.apply(&join(node));
         }
-        state.apply(&Command::WantSensors { revision: 0, refs });
+        state.apply(&Command::WantSensors { revision: 0, refs, pins: BTreeMap::new() });
         let owners = |state: &State| -> BTreeMap<String, NodeId> {
             state.sensors.iter().map(|(sensor, held)| (sensor.clone(), held.holder.unwrap().node)).collect()
         };

@@ -5,6 +5,9 @@
 //! moves, so that a node that joins takes its share and nothing else moves, and of a node that leaves only its own
 //! sensors move.
 //!
+//! A sensor that is pinned to nodes runs on one of those or nowhere; it counts for the bound, and the bound doesn't move
+//! it.
+//!
 //! A sensor is given away only when its holder has released it (it has stopped the process) or the holder's lease is
 //! over (the session is suspended or ended).
 
@@ -33,6 +36,15 @@ pub struct SensorState {
     /// Nobody wants it any more; it is forgotten once its holder has stopped it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unwanted: bool,
+    /// Names of the nodes that alone may run it; any may if there is none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub nodes: BTreeSet<String>,
+}
+
+impl SensorState {
+    pub(super) fn may_run_on(&self, name: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.contains(name)
+    }
 }
 
 impl SessionState {
@@ -62,15 +74,17 @@ impl State {
         &mut self,
         revision: u64,
         refs: &BTreeSet<String>,
+        pins: &BTreeMap<String, BTreeSet<String>>,
         events: &mut Vec<Event>,
     ) -> Result<Response, Refusal> {
-        if refs.len() > MAX_SENSORS {
+        if refs.len() > MAX_SENSORS || pins.len() > MAX_SENSORS {
             return Err(Refusal::TooMuch);
         }
         if refs.iter().any(|sensor| sensor.is_empty() || sensor.len() > MAX_KEY_BYTES) {
             return Err(Refusal::BadKey);
         }
-        if self.wanted_sensors().eq(refs) {
+        let nodes_of = |sensor: &String| pins.get(sensor).cloned().unwrap_or_default();
+        if self.wanted_sensors().eq(refs) && refs.iter().all(|sensor| self.sensors[sensor].nodes == nodes_of(sensor)) {
             return Ok(Response::Done);
         }
         if revision != self.sensor_revision {
@@ -88,9 +102,7 @@ impl State {
             state.unwanted = unwanted;
         }
         for sensor in refs {
-            if !self.sensors.contains_key(sensor) {
-                self.sensors.insert(sensor.clone(), SensorState::default());
-            }
+            self.sensors.entry(sensor.clone()).or_default().nodes = nodes_of(sensor);
         }
         self.place_sensors(events);
         Ok(Response::Done)
@@ -143,6 +155,7 @@ impl State {
         let bound = wanted.div_ceil(load.len());
         for state in self.sensors.values() {
             if let (Some(holder), false) = (state.holder, state.unwanted)
+                && self.may_stay(state, holder.node)
                 && let Some(load) = load.get_mut(&holder.node)
             {
                 *load += 1;
@@ -156,7 +169,12 @@ impl State {
                 events.push(Event::SensorMoves { sensor: sensor.clone(), node: holder.node });
             }
             state.moves = moves;
-            if moves && let Some(load) = load.get_mut(&holder.node) {
+            // One in a place where it may not be was never counted there.
+            let counted = self.sessions.get(&holder.node).is_some_and(|session| state.may_run_on(&session.name));
+            if moves
+                && counted
+                && let Some(load) = load.get_mut(&holder.node)
+            {
                 *load -= 1;
             }
         }
@@ -169,7 +187,12 @@ impl State {
         let mut moves = BTreeSet::new();
         for (sensor, state) in &self.sensors {
             let Some(holder) = state.holder.filter(|_| !state.unwanted) else { continue };
-            if load.contains_key(&holder.node) {
+            if !self.may_stay(state, holder.node) {
+                moves.insert(sensor.clone());
+            } else if load.contains_key(&holder.node) {
+                if !state.nodes.is_empty() {
+                    continue;
+                }
                 // What is already moving goes on doing so; then what suits the node least.
                 held.entry(holder.node).or_default().push((!state.moves, score(sensor, holder.node), sensor));
             } else {
@@ -184,12 +207,23 @@ impl State {
         moves
     }
 
+    fn may_stay(&self, sensor: &SensorState, node: NodeId) -> bool {
+        // Of a node without a session the name isn't known: there it can't stay anyway.
+        self.sessions.get(&node).is_none_or(|session| sensor.may_run_on(&session.name))
+    }
+
     fn give_free_sensors(&mut self, load: &mut BTreeMap<NodeId, usize>, bound: usize, events: &mut Vec<Event>) {
-        for (sensor, state) in &mut self.sensors {
-            if state.holder.is_some() {
-                continue;
-            }
-            let below = load.iter().filter(|(_, load)| **load < bound).map(|(&node, _)| node);
+        // Those that have no choice go first.
+        let free = self.sensors.iter().filter(|(_, state)| state.holder.is_none());
+        let mut free: Vec<(bool, String)> =
+            free.map(|(sensor, state)| (state.nodes.is_empty(), sensor.clone())).collect();
+        free.sort_unstable();
+        for (_, sensor) in &free {
+            let Some(state) = self.sensors.get_mut(sensor) else { continue };
+            let suits = |node: &NodeId| self.sessions.get(node).is_some_and(|session| state.may_run_on(&session.name));
+            let is_pinned = !state.nodes.is_empty();
+            let below = load.iter().filter(|(node, load)| (is_pinned || **load < bound) && suits(node));
+            let below = below.map(|(&node, _)| node);
             let Some(node) = below.max_by_key(|&node| (score(sensor, node), node)) else { continue };
             let Some(session) = self.sessions.get(&node) else { continue };
             self.last_sensor_epoch += 1;

@@ -79,12 +79,19 @@ mod tests {
     }
 
     #[test]
+    fn version_3_samples_decode() {
+        let commands = include_str!("../../testdata/commands-v3.jsonl");
+        let (state, count) = samples_decode(commands, include_str!("../../testdata/snapshot-v3.json"));
+        assert_eq!((count, state.agreed_version()), (4, 3));
+    }
+
+    #[test]
     fn newer_and_damaged_formats_are_refused() {
-        let newer = br#"{"format":3,"state":{"whatever":1}}"#;
-        assert!(matches!(State::from_snapshot(newer), Err(SnapshotError::Format(3))));
+        let newer = br#"{"format":4,"state":{"whatever":1}}"#;
+        assert!(matches!(State::from_snapshot(newer), Err(SnapshotError::Format(4))));
         assert!(matches!(State::from_snapshot(b"{"), Err(SnapshotError::Damaged(_))));
-        let newer = r#"{"v":3,"command":{"new_thing":{}}}"#;
-        assert!(serde_json::from_str::<Proposal>(newer).unwrap_err().to_string().contains("version 3"));
+        let newer = r#"{"v":4,"command":{"new_thing":{}}}"#;
+        assert!(serde_json::from_str::<Proposal>(newer).unwrap_err().to_string().contains("version 4"));
     }
 
     #[test]

@@ -22,6 +22,7 @@
 //! | [`output`] | its stdout and stderr, into the log |
 //! | [`states`] | how each sensor is |
 //! | `report` | tells the store about it |
+//! | [`partition`] | which nodes alone may run a sensor, where that is configured |
 //! | [`wanted`] | tells the group which sensors there are |
 
 pub mod container;
@@ -31,6 +32,7 @@ mod keeper;
 mod known;
 mod launch;
 mod output;
+pub mod partition;
 pub mod protocol;
 mod report;
 pub mod respawn;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use container::SensorContainer;
+pub use partition::Partition;
 pub use respawn::RespawnOptions;
 pub use states::{SensorState, SensorStates, SensorStatus};
 pub use wanted::{follow_wanted, wanted_sensors};

@@ -6,6 +6,7 @@ mod bed;
 mod changes;
 mod crowd;
 mod events;
+mod examples;
 mod leases;
 mod packs;
 mod respawn;

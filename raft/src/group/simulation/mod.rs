@@ -63,7 +63,7 @@ impl World {
     fn want(&mut self, node: usize, count: usize) {
         let revision = self.nodes[node].memory.state.sensor_revision;
         let refs = SENSORS[..count].iter().map(|name| (*name).to_owned()).collect();
-        self.say(node, Command::WantSensors { revision, refs });
+        self.say(node, Command::WantSensors { revision, refs, pins: BTreeMap::new() });
     }
 
     /// What nobody holds.
