@@ -18,6 +18,7 @@ use crate::auth::{AuthOptions, Identity, guard};
 use crate::context::{Asked, Ctx};
 use crate::http::cors::Cors;
 use crate::http::idempotency::{self, Begun};
+use crate::http::rendered::Rendered;
 use crate::http::route::{Handler, Need, Params, Service, Table, segments};
 use crate::http::{ApiError, Query, Reply, body, gzip, version};
 use crate::metrics::{self, Metrics};
@@ -65,6 +66,7 @@ pub struct Shared {
     pub(crate) throttle: Throttle,
     pub(crate) hub: Hub,
     pub(crate) hooks: Hooks,
+    pub(crate) rendered: Rendered,
     admission: Admission,
     cors: Cors,
     table: Table,
@@ -91,6 +93,7 @@ impl Shared {
             admission: Admission::new(limits.rate, limits.max_in_flight),
             hub: Hub::new(limits.stream_backlog),
             hooks: Hooks::default(),
+            rendered: Rendered::default(),
             cors: Cors::new(allow_origin.iter().map(String::as_str), api_url.as_deref()),
             table: Table::new(table::routes()),
             services,

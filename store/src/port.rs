@@ -37,6 +37,13 @@ pub trait Store: Send + Sync + Debug {
     /// How many match, whatever the query's limit and offset.
     async fn count(&self, collection: &'static Collection, query: &Query) -> Result<u64, StoreError>;
 
+    /// A number that is another one after each change of the collection: at the latest when `commit` returns, whoever
+    /// called it. None where other processes may change it as well.
+    fn changes(&self, collection: &'static Collection) -> Option<u64> {
+        let _ = collection;
+        None
+    }
+
     /// Distinct values of a field among those that match, ascending, at most `limit`.
     async fn distinct(
         &self,

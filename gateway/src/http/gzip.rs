@@ -54,7 +54,8 @@ pub async fn apply(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, Body::from(packed))
 }
 
-fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
+/// None if it can't be done.
+pub(super) fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes).ok()?;
     encoder.finish().ok()

@@ -334,11 +334,27 @@ pub fn count_headers(reply: Reply, total: u64, limit: Option<u64>) -> Reply {
     }
 }
 
-/// A list of resources that are shown as `to_api` gives them.
-pub async fn simple<T: Resource>(ctx: &Ctx, spec: &ListSpec, to_api: impl Fn(&T) -> Object) -> Result<Reply, ApiError> {
+/// A list of resources that are shown as `to_api` gives them, whoever asks.
+pub async fn simple<T: Resource>(ctx: &Ctx, spec: &ListSpec, to_api: fn(&T) -> Object) -> Result<Reply, ApiError> {
     let list = spec.parse(ctx)?;
-    let (rows, total) = list.fetch::<T>(ctx).await?;
-    list.reply(rows.iter().map(|row| to_api(&row.doc)).collect(), total)
+    // Asked before the documents are read: what changes in between is noticed the next time.
+    let Some(changes) = ctx.services().store.changes(T::COLLECTION) else {
+        let (rows, total) = list.fetch::<T>(ctx).await?;
+        return list.reply(rows.iter().map(|row| to_api(&row.doc)).collect(), total);
+    };
+    let question = (T::COLLECTION.name, format!("{:?} {:?}", list.find, list.projection));
+    let rendered = &ctx.gateway.rendered;
+    let answer = match rendered.find(&question, changes) {
+        Some(answer) => answer,
+        None => {
+            let (rows, total) = list.fetch::<T>(ctx).await?;
+            let items: Vec<Object> = rows.iter().map(|row| list.project(to_api(&row.doc))).collect();
+            let text = serde_json::to_vec(&items).map_err(|e| ApiError::internal(format!("answer as JSON: {e}")))?;
+            rendered.keep(question, changes, total, text.into())
+        }
+    };
+    let reply = answer.reply(super::gzip::is_accepted(&ctx.headers)).await?;
+    Ok(count_headers(reply, answer.total, list.page.limit))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod gzip;
 pub mod idempotency;
 pub mod list;
 pub mod query;
+pub mod rendered;
 pub mod reply;
 pub mod route;
 pub mod shape;

@@ -183,3 +183,36 @@ async fn tls_with_certificates_that_change() {
     cancel.cancel();
     tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap().unwrap();
 }
+
+/// Long lists are kept as they were rendered: a change must show in the next answer, whoever asks and however.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_is_what_is_stored() {
+    let server = Server::start().await;
+    let text = "x".repeat(600);
+    for number in 0..40 {
+        server.action("acme", &format!("a{number:02}"), "noop", json!({"word": {"description": text}})).await;
+    }
+    let names = async |path: &str| {
+        let listed = server.get(path).await;
+        assert!(listed.status == 200 && listed.text.len() > 20_000, "{}", listed.text.len());
+        let names: Vec<String> =
+            listed.json().as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(listed.header("x-total-count").unwrap(), names.len().to_string());
+        names
+    };
+    assert_eq!(names("/v1/actions").await.len(), 40);
+    assert_eq!(names("/v1/actions").await, names("/v1/actions?sort=name").await);
+    for round in 0..5 {
+        server.action("acme", &format!("b{round}"), "noop", json!({"word": {"description": text}})).await;
+        let shown = names("/v1/actions").await;
+        assert_eq!((shown.len(), shown.contains(&format!("b{round}"))), (41, true));
+        let packed = raw(&server, "/v1/actions", ("Accept-Encoding", "gzip")).await;
+        assert_eq!(
+            (&packed.headers()["content-encoding"], &packed.headers()["x-total-count"]),
+            (&"gzip".parse().unwrap(), &"41".parse().unwrap())
+        );
+        let gone = server.call(reqwest::Method::DELETE, &format!("/v1/actions/acme.b{round}"), None).await;
+        assert_eq!(gone.status, 204);
+        assert_eq!(names("/v1/actions").await.len(), 40);
+    }
+}

@@ -30,6 +30,22 @@ pub async fn documents_go_through_their_life(factory: &impl Factory) {
     assert_eq!(store.commit(batch([])).await, Ok(vec![]));
 }
 
+/// Where the store counts changes, each moves the count of its collection before it is answered.
+pub async fn changes_are_counted_if_at_all(factory: &impl Factory) {
+    let store = factory.open("changes").await;
+    let writes = [insert(id(1), "{}", vec![]), update(id(1), 1, "{\"v\":1}", vec![]), delete(id(1), None)];
+    let others = store.changes(NOTES);
+    let mut last = store.changes(DOCS);
+    let counts = last.is_some();
+    for write in writes {
+        store.commit(batch([write])).await.unwrap();
+        let now = store.changes(DOCS);
+        assert_eq!((now.is_some(), now != last), (counts, counts));
+        last = now;
+    }
+    assert_eq!(store.changes(NOTES), others);
+}
+
 pub async fn ids_are_unique(factory: &impl Factory) {
     let store = factory.open("ids").await;
     store.commit(batch([insert(id(1), "1", vec![])])).await.unwrap();

@@ -117,7 +117,7 @@ macro_rules! store_contract {
     };
     (@all $factory:expr) => {
         $crate::store_contract!(@module $factory, batches: [
-            documents_go_through_their_life, ids_are_unique, or_ignore_leaves_what_is_there,
+            documents_go_through_their_life, changes_are_counted_if_at_all, ids_are_unique, or_ignore_leaves_what_is_there,
             stale_revisions_are_refused, unique_keys_are_refused, absent_keys_do_not_collide,
             unique_keys_are_freed, a_refused_batch_leaves_nothing, writes_of_a_batch_happen_in_order,
             duplicates_within_a_batch, long_batches, limits, misuse, fences, bodies_come_back_as_they_were,

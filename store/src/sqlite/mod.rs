@@ -266,6 +266,10 @@ impl Store for SqliteStore {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
+    fn changes(&self, collection: &'static Collection) -> Option<u64> {
+        self.tables.get(collection).ok().map(|table| table.changes())
+    }
+
     async fn distinct(
         &self,
         collection: &'static Collection,

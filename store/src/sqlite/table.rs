@@ -35,6 +35,8 @@ pub(super) struct Table {
     /// How many documents there are, kept by the writer: counting walks an index, which lists of many thousands of
     /// documents would do for every page. [`UNCOUNTED`] after a write whose outcome isn't known.
     rows: AtomicU64,
+    /// How often the writer tried to change it.
+    changes: AtomicU64,
 }
 
 const UNCOUNTED: u64 = u64::MAX;
@@ -69,6 +71,7 @@ impl Table {
             leading: 0,
             lacking: AtomicU64::new(0),
             rows: AtomicU64::new(UNCOUNTED),
+            changes: AtomicU64::new(0),
         };
         for index in collection.indexes {
             for (place, field) in index.fields.iter().enumerate() {
@@ -136,6 +139,15 @@ impl Table {
                 _ => {}
             }
         }
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Only the writer calls it, between a commit and its answer.
+    pub(super) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The names of the fields behind bits.

@@ -115,6 +115,7 @@ impl Writer {
                 vec![Err(error); count]
             }
         };
+        touched.iter().flatten().for_each(|table| table.note_change());
         for (tables, outcome) in touched.iter().zip(&outcomes) {
             for (table, applied) in tables.iter().zip(outcome.iter().flatten()) {
                 table.note(applied);
