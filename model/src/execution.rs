@@ -156,6 +156,16 @@ impl Execution {
         Id::derive("liveaction", execution.time(), &[&execution.to_string()])
     }
 
+    /// The workflow that the execution stands for, if it is one's and not a re-run of another's (spec/orquesta.md §19).
+    pub fn own_workflow(&self) -> Id {
+        Id::derive("workflow", self.start_timestamp, &[&self.id.to_string()])
+    }
+
+    /// Whether an Orquesta workflow stands behind it.
+    pub fn is_orquesta(&self) -> bool {
+        self.action_is_workflow && matches!(self.runner_type.as_str(), "orquesta" | "orchestra")
+    }
+
     /// Moves along a legal edge, with its log entry; entering a completed status sets the end (invariant E3).
     ///
     /// Log times never go back, even when the clock does.

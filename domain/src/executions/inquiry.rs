@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use model::{Execution, Id, Object, ResultValue, Status, Timestamp, Versioned};
 use serde_json::{Value, json};
+use store::StoreExt;
 
 use super::follow_up;
 use super::run::{advance, update};
 use crate::{DomainError, Services, view, workflows};
+
+/// Workflows within workflows that are followed upwards.
+const MAX_LEVELS: usize = 100;
 
 /// The runner type whose executions are inquiries.
 pub const RUNNER: &str = "inquirer";
@@ -115,12 +119,34 @@ pub async fn answer(
     services: &Services,
     inquiry: &Execution,
     response: &Object,
+    user: &str,
 ) -> Result<Arc<Versioned<Execution>>, DomainError> {
     let mut result = view::result(services, inquiry).await?;
     if let Value::Object(result) = &mut result {
         result.insert("response".to_owned(), Value::Object(response.clone()));
     }
-    end(services, inquiry, Status::Succeeded, Some(result)).await
+    let answered = end(services, inquiry, Status::Succeeded, Some(result)).await?;
+    if let Some(root) = root_of(services, inquiry).await? {
+        update(services, root, |execution, _| {
+            execution.context.insert("resumed_by".to_owned(), user.into());
+            Ok(true)
+        })
+        .await?;
+    }
+    Ok(answered)
+}
+
+/// The workflow at the root, which goes on by the answer.
+async fn root_of(services: &Services, inquiry: &Execution) -> Result<Option<Id>, DomainError> {
+    let mut root = inquiry.parent;
+    for _ in 0..MAX_LEVELS {
+        let Some(id) = root else { return Ok(None) };
+        match services.store.read::<Execution>(id).await?.and_then(|execution| execution.parent) {
+            Some(parent) => root = Some(parent),
+            None => return Ok(Some(id)),
+        }
+    }
+    Ok(None)
 }
 
 /// Ends a waiting inquiry that nobody answered, or whose workflow doesn't need it any more.

@@ -82,9 +82,24 @@ pub async fn claim(
         execution.claim = Some(claim.clone());
         execution.runner_info = Some(runner_info.clone());
         execution.check_at = None;
+        if execution.is_orquesta() {
+            begin_workflow(execution);
+        }
         Ok(())
     })
     .await
+}
+
+/// What a workflow's execution shows from its begin (spec/model.md §8.3). A re-run finds its workflow later.
+fn begin_workflow(execution: &mut Execution) {
+    if !execution.context.contains_key("re-run") {
+        execution.context.insert("workflow_execution".to_owned(), json!(execution.own_workflow()));
+    }
+    if execution.result.is_none() {
+        let result = json!({"output": null});
+        execution.result_size = result.to_string().len() as u64;
+        execution.result = Some(ResultValue::Inline(result));
+    }
 }
 
 /// Workflows begin once however often their runner is asked to: one whose runner was lost before that can be claimed
@@ -130,7 +145,8 @@ pub async fn finish(
         }
         let canceled = execution.status == Status::Canceling;
         advance(execution, if canceled { Status::Canceled } else { status }, now)?;
-        if !canceled || execution.result.is_none() {
+        // That of a canceled action says by whom; a canceled workflow has what it came to.
+        if !canceled || execution.result.is_none() || (execution.is_orquesta() && result.is_some()) {
             execution.result.clone_from(&result);
             execution.result_size = size;
         } else if let Some(ResultValue::Inline(kept)) = &execution.result {

@@ -97,7 +97,7 @@ pub async fn respond(ctx: Ctx) -> Result<Reply, ApiError> {
     validate(&Value::Object(asked.schema), &Value::Object(response.clone())).map_err(|error| {
         ApiError::bad_request(format!("Response for inquiry \"{id}\" did not pass schema validation. {error}"))
     })?;
-    match inquiry::answer(ctx.services(), &execution, &response).await {
+    match inquiry::answer(ctx.services(), &execution, &response, &ctx.identity.user).await {
         Ok(_) => Reply::json(&json!({"id": id, "response": response})),
         // Another answer, or the end of its time, came first.
         Err(DomainError::Superseded(_)) => {

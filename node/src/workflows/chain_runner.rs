@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use workflow::chain::{Begin, Definition};
 
 use super::Workflows;
-use super::runner::workflow_of;
 
 #[derive(Debug)]
 pub struct ActionChain {
@@ -61,7 +60,7 @@ async fn begin(run: &Run<'_>, definition: Definition) -> Result<Begin, Failure> 
     parent.insert("execution_id".to_owned(), json!(execution.id));
     let skip_notify = run.parameters.runner.get("skip_notify").and_then(Value::as_array);
     Ok(Begin {
-        id: workflow_of(execution),
+        id: execution.own_workflow(),
         execution: execution.id,
         definition,
         parameters: run.parameters.action.clone(),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use domain::executions::{self, Outcome, Request, inquiry};
 use domain::{DomainError, Services, datastore, view};
 use expr::{KeyAnswer, KeyRequest};
-use model::{Execution, Id, Object, ResultValue, Status, Versioned};
+use model::{Execution, Id, Object, Status, Versioned};
 use serde_json::{Value, json};
 use store::{Batch, StoreExt};
 use workflow::WorkflowState;
@@ -90,9 +90,6 @@ impl NodeHost {
                 execution.advance(*step, now).map_err(|illegal| DomainError::Superseded(illegal.to_string()))?;
             }
             execution.check_at = None;
-            if status == Status::Paused && execution.result.is_none() && execution.runner_type == "orquesta" {
-                execution.result = Some(ResultValue::Inline(json!({"output": null})));
-            }
             Ok(true)
         })
         .await

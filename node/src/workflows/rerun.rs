@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::executions;
 use model::{Execution, Id, Status, Versioned};
 use runners::runner::{Ending, Failure, Run};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use workflow::TaskQuery;
 use workflow::engine::message::{self, Again, Below};
 
 use super::Workflows;
-use super::runner::{context_of, workflow_of};
+use super::runner::context_of;
 
 /// Task instances read at once.
 const PAGE: u32 = 1_000;
@@ -97,6 +98,11 @@ impl Workflows {
                 "WorkflowIsActiveAndNotRerunableError: Unable to rerun workflow because it is not in a completed state.",
             );
         }
+        executions::update(&self.services, execution.id, |execution, _| {
+            execution.context.insert("workflow_execution".to_owned(), json!(workflow));
+            Ok(true)
+        })
+        .await?;
         let asked = Asked::of(&rerun);
         let mut tasks = Vec::new();
         for task in asked.here.iter().chain(asked.below.keys()) {
@@ -158,7 +164,7 @@ impl Workflows {
     /// The workflow that an execution stands for, or stood for before it was run again.
     async fn workflow_behind(&self, execution: Id) -> Result<Option<Id>, Failure> {
         let first = self.generations(execution).await?.pop();
-        Ok(first.filter(|first| Rerun::of(first).is_none()).map(|first| workflow_of(&first)))
+        Ok(first.filter(|first| Rerun::of(first).is_none()).map(|first| first.own_workflow()))
     }
 
     /// An execution, the one that it ran again, and so on.

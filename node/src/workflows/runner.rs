@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{Execution, Id, Object, Status};
+use model::{Id, Object, Status};
 use runners::runner::{Ending, Failure, Run, Runner};
 use serde_json::{Value, json};
 use workflow::engine::Begin;
@@ -56,7 +56,7 @@ impl Runner for Orquesta {
             return Ok(refused(&json!([{ "message": message }])));
         }
         let execution = run.execution;
-        let id = workflow_of(execution);
+        let id = execution.own_workflow();
         let begin = Begin {
             id,
             execution: execution.id,
@@ -68,11 +68,6 @@ impl Runner for Orquesta {
         // The engine ends the execution.
         Ok(Ending::new(Status::Running, Value::Null))
     }
-}
-
-/// The workflow that an execution stands for.
-pub(super) fn workflow_of(execution: &Execution) -> Id {
-    Id::derive("workflow", execution.start_timestamp, &[&execution.id.to_string()])
 }
 
 /// Names of tasks that the definition doesn't have.
