@@ -53,7 +53,7 @@ impl Rendered {
     pub fn keep(&self, question: Question, changes: u64, total: u64, body: Bytes) -> Arc<Answer> {
         let size = body.len();
         let answer = Arc::new(Answer { changes, total, body, packed: OnceLock::new() });
-        if size < SMALLEST || size > MOST_BYTES {
+        if !(SMALLEST..=MOST_BYTES).contains(&size) {
             return answer;
         }
         let mut kept = self.0.lock();
