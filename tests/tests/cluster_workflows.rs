@@ -18,9 +18,10 @@ const ITEMS: usize = 8;
 /// After the last node is back (debug build, busy machine).
 const SETTLE: Duration = Duration::from_secs(120);
 
+/// Each task is tried again: a kill may end the attempt of any of them.
 const DEFINITION: &str = "version: 1.0
 tasks:
-  begin: {action: core.noop, next: [{when: <% succeeded() %>, do: [left, right, below]}]}
+  begin: {action: core.noop, retry: {count: 20}, next: [{when: <% succeeded() %>, do: [left, right, below]}]}
   left:
     with: {items: <% range(8) %>, concurrency: 3}
     action: durable.note what=<% item() %>
@@ -33,14 +34,14 @@ tasks:
   below:
     action: durable.below
     next: [{when: <% succeeded() %>, publish: [below: <% result().output.x %>], do: end}]
-  end: {join: all, action: core.noop}
+  end: {join: all, action: core.noop, retry: {count: 20}}
 output: [left: <% ctx(left) %>, right: <% ctx(right) %>, below: <% ctx(below) %>]
 ";
 
 const BELOW: &str = "version: 1.0
 tasks:
   a: {action: durable.note what='below', retry: {count: 20}, next: [{when: <% succeeded() %>, do: b}]}
-  b: {action: core.noop}
+  b: {action: core.noop, retry: {count: 20}}
 output: [x: 7]
 ";
 
