@@ -21,6 +21,16 @@ const NOT_COMPARED: &[(&str, &str)] = &[
     ("145-list-offset-negative", "a negative offset is the client's error: 400 instead of 500"),
     ("147-list-limit-minus1", "counts executions of earlier recordings"),
     ("149-list-limit-too-big", "lists 1,000 executions of earlier recordings"),
+    ("005-secrets-list-masked", "lists what ran on the recorded server before"),
+    ("006-executions-no-limit-include-id", "lists what ran on the recorded server before"),
+    ("007-rules-no-limit", "lists what the recorded server had"),
+    ("008-actions-limit-101", "the recorded server had more actions"),
+    ("009-second-user-info", "asked by another user"),
+    ("010-second-user-limit-1000", "asked by another user"),
+    ("011-second-user-run", "asked by another user"),
+    ("020-respond-as-testu", "asked by another user"),
+    ("043-cancel-get-right-after", "may have ended by then"),
+    ("055-re_run-tasks-unknown-get", "its request was not recorded"),
     ("152-views-filters", "lists what ran on the recorded server before"),
     ("153-views-filters-types", "lists what ran on the recorded server before"),
 ];
@@ -34,7 +44,57 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("055-http-refused-get", ".result.error", "the words of another HTTP library"),
     ("055-http-refused-get", ".result.traceback", "there is no Python in the HTTP runner"),
     ("055-http-refused-get", ".result_size", "the words of another HTTP library"),
+    ("014-subworkflow-output", "", "what the engine did is in its log and its picture, not in the output"),
+    ("016-fail-get", ".children", "a failed workflow ends with the last of its executions"),
+    ("020-output-error-get", ".context.workflow_execution", "a failed execution names its workflow too"),
+    ("030-inspection-failure-get", ".context.workflow_execution", "a failed execution names its workflow too"),
+    ("034-fail-input-rendering-get", ".context.workflow_execution", "a failed execution names its workflow too"),
+    ("036-fail-vars-rendering-get", ".context.workflow_execution", "a failed execution names its workflow too"),
+    ("039-resume", ".children", "the next task may have begun"),
+    ("051-re_run-tasks-no-reset-get", ".children", "a failed workflow ends with the last of its executions"),
+    ("058-inspect-not-yaml", ".faultstring", "the words of another YAML library"),
+    ("002-list", "", "the recorded server had more inquiries"),
+    ("003-list-noslash", "", "the recorded server had more inquiries"),
+    ("005-get-as-execution", ".context.trace_context", "what belongs to a trace names it"),
+    ("008-respond-invalid-schema", ".faultstring", "the schema and the instance aren't printed as Python objects"),
+    ("009-respond-extra-property", ".faultstring", "the schema and the instance aren't printed as Python objects"),
+    ("018-respond-not-permitted-user", ".faultstring", "the user's record isn't printed"),
 ];
+
+/// Recordings of workflows of the pack `examples`: ours have these names, but other tasks.
+const OTHER_WORKFLOWS: &[&str] = &[
+    "002-sequential-get",
+    "003-sequential-children",
+    "004-sequential-children-include",
+    "005-sequential-children-depth",
+    "006-sequential-list-parent",
+    "018-st2-context-get",
+    "022-rollback-retry-get",
+    "024-task-retry-get",
+    "028-output-on-error-get",
+    "030-fail-manually-get",
+    "030-inspection-failure-get",
+    "032-fail-task-publish-get",
+    "034-fail-input-rendering-get",
+    "036-fail-vars-rendering-get",
+    "040-fail-task-transition-get",
+    "042-remediate-then-fail-get",
+    "044-join-get",
+    "046-data-flow-get",
+];
+
+/// Whether a difference is meant.
+fn is_meant(recording: &str, difference: &str) -> bool {
+    let of_another_workflow = || {
+        [".result", ".children"].iter().any(|field| difference.starts_with(field))
+            || difference.contains(" items instead of ")
+    };
+    let listed = |field: &str| {
+        difference.strip_prefix(field).is_some_and(|rest| rest.starts_with([':', ' ']) || field.is_empty())
+    };
+    DIFFERENCES.iter().any(|(name, field, _)| *name == recording && listed(field))
+        || (OTHER_WORKFLOWS.contains(&recording) && of_another_workflow())
+}
 
 /// One recorded exchange.
 struct Recording {
@@ -61,17 +121,19 @@ async fn executions_answer_as_recorded() -> Result<()> {
     println!("registered: {registered}");
 
     let mut replay = Replay { api, ids: BTreeMap::new(), problems: Vec::new() };
-    let recordings = read(&shared.join("data/golden/executions"))?;
-    let mut compared = 0;
-    for recording in &recordings {
-        if let Some((name, reason)) = NOT_COMPARED.iter().find(|(name, _)| *name == recording.name) {
-            println!("not compared: {name}: {reason}");
-            continue;
+    for group in ["executions", "workflows", "inquiries", "extras"] {
+        let recordings = read(&shared.join("data/golden").join(group))?;
+        let mut compared = 0;
+        for recording in &recordings {
+            if let Some((name, reason)) = NOT_COMPARED.iter().find(|(name, _)| *name == recording.name) {
+                println!("not compared: {group}/{name}: {reason}");
+                continue;
+            }
+            replay.one(recording).await.with_context(|| format!("{group}/{}", recording.name))?;
+            compared += 1;
         }
-        replay.one(recording).await.with_context(|| recording.name.clone())?;
-        compared += 1;
+        println!("{group}: {compared} of {} recordings compared", recordings.len());
     }
-    println!("{compared} of {} recordings compared", recordings.len());
     assert!(replay.problems.is_empty(), "{} differ:\n{}", replay.problems.len(), replay.problems.join("\n"));
     Ok(())
 }
@@ -92,6 +154,16 @@ impl Replay {
             }
             "112-get-running" => ("core.local", json!({"cmd": "sleep 30"}), "6b039727a25c725e0ace84ab", true),
             "120-cancel-python" => ("golden.py_sleep", json!({"n": 30}), "6b039728a25c725e0ace84b0", true),
+            "033-running-get" => ("golden.wf_pause", json!({}), "6b039746a25c725e0ace84d7", true),
+            "042-cancel" => ("golden.wf_sleep", json!({}), "6b03974aa25c725e0ace84da", true),
+            "046-cancel-by-put" => ("golden.wf_sleep", json!({}), "6b039753a25c725e0ace84dd", true),
+            "001-workflow-paused" => ("golden.wf_ask", json!({}), "6b039a04a25c725e0ace8f33", false),
+            "004-get" => return self.find_inquiry().await,
+            "050-re_run-tasks-no-reset" => {
+                let before = self.ids["6b03975ca25c725e0ace84e0"].clone();
+                self.api.finished(&before, Duration::from_secs(60)).await;
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         let requested = self.api.run(action, parameters).await?;
@@ -102,10 +174,19 @@ impl Replay {
         Ok(())
     }
 
+    /// The one inquiry that waits.
+    async fn find_inquiry(&mut self) -> Result<()> {
+        let waiting = self.api.get("/v1/inquiries").await?;
+        let id = waiting[0]["id"].as_str().context("no inquiry waits")?;
+        self.ids.insert("6b039a04f37ffc487be013ab".to_owned(), id.to_owned());
+        Ok(())
+    }
+
     async fn running(&self, id: &str) {
         eventually("it runs", Duration::from_secs(20), || async {
             let execution = self.api.get(&format!("/v1/executions/{id}")).await.ok()?;
-            (execution["status"] == "running").then_some(())
+            let begun = execution["action"]["runner_type"] != "orquesta" || execution["children"].is_array();
+            (execution["status"] == "running" && begun).then_some(())
         })
         .await;
     }
@@ -141,10 +222,7 @@ impl Replay {
             (Value::Array(theirs), Value::Array(ours)) => compare_lists(theirs, ours, &mut differences),
             (theirs, ours) => compare("", theirs, ours, &mut differences),
         }
-        let known = |text: &&String| {
-            DIFFERENCES.iter().any(|(name, field, _)| *name == recording.name && text.starts_with(&format!("{field}:")))
-        };
-        let unknown = differences.iter().filter(|text| !known(text));
+        let unknown = differences.iter().filter(|text| !is_meant(&recording.name, text));
         self.problems.extend(unknown.map(|text| format!("{}: {text}", recording.name)));
         Ok(())
     }
@@ -160,7 +238,18 @@ impl Replay {
             })
             .await;
         }
-        let derived = path.contains("/output") || path.contains("/result") || path.contains("/attribute");
+        let rests = recording.answer["status"].as_str().filter(|status| ["paused", "pending"].contains(status));
+        if let Some(status) = rests.filter(|_| id.len() == 24) {
+            eventually("it waits", Duration::from_secs(20), || async {
+                let execution = self.api.get(&format!("/v1/executions/{id}")).await.ok()?;
+                (execution["status"] == status).then_some(())
+            })
+            .await;
+        }
+        let derived = path.contains("/children")
+            || path.contains("/output")
+            || path.contains("/result")
+            || path.contains("/attribute");
         if id.len() == 24 && (ends || derived) && recording.status == 200 {
             self.api.finished(id, Duration::from_secs(60)).await;
         }

@@ -165,7 +165,7 @@ async fn workflows_can_be_looked_at() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn workflows_pause_and_go_on() -> Result<()> {
     let bed = Bed::new().await?;
-    for action in ["examples.orquesta-test-pause", "examples.chain-test-pause-resume"] {
+    for action in ["examples.orquesta-test-pause-resume", "examples.chain-test-pause-resume"] {
         let file = bed.file("wait", "")?;
         let id = bed.begins(action, &file).await?;
         eventually("its first task runs", LONG, || async {
@@ -215,6 +215,24 @@ async fn pauses_and_cancellations_reach_workflows_below() -> Result<()> {
         std::fs::remove_file(&file)?;
         bed.becomes(&id, "canceled").await;
         assert_eq!(bed.get(&below).await["status"], "canceled");
+    }
+    Ok(())
+}
+
+/// An execution runs a moment before its workflow has begun: what is asked in between is heard too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_before_the_begin_is_heard() -> Result<()> {
+    let bed = Bed::new().await?;
+    for action in ["examples.orquesta-test-pause-resume", "examples.chain-test-pause-resume"] {
+        for _ in 0..8 {
+            let file = bed.file("wait", "")?;
+            let id = bed.begins(action, &file).await?;
+            eventually("a pause is taken", LONG, || async { bed.set(&id, "paused").await.ok() }).await;
+            std::fs::remove_file(&file)?;
+            bed.becomes(&id, "paused").await;
+            bed.set(&id, "resuming").await?;
+            bed.becomes(&id, "succeeded").await;
+        }
     }
     Ok(())
 }

@@ -55,6 +55,7 @@ impl NodeHost {
             task.insert("item_id".to_owned(), json!(item));
         }
         let mut above = parent.context.clone();
+        above.remove("workflow_execution");
         above.insert("execution_id".to_owned(), json!(parent.id));
         let link = match &order.chain {
             Some(link) => ("chain".to_owned(), link.node.clone()),
@@ -79,7 +80,9 @@ impl NodeHost {
             if execution.status == status || execution.status.is_completed() {
                 return Ok(false);
             }
-            let steps: &[Status] = if execution.status.may_become(status) {
+            let steps: &[Status] = if (execution.status, status) == (Status::Paused, Status::Running) {
+                &[Status::Resuming, status]
+            } else if execution.status.may_become(status) {
                 &[status]
             } else if execution.status.may_become(Status::Running) && Status::Running.may_become(status) {
                 &[Status::Running, status]
@@ -162,6 +165,9 @@ impl Host for NodeHost {
             return self.end(execution, status, report.result.clone().unwrap_or_default()).await;
         }
         let before = execution.status;
+        if report.first && matches!(before, Status::Pausing | Status::Canceling) {
+            return domain::workflows::ask(&self.services, &execution).await.map_err(failed);
+        }
         let execution = self.show(report.execution, status).await.map_err(failed)?;
         // The workflow above it wants to know; completions reach it by themselves.
         if let Some(above) = execution.workflow_execution

@@ -392,7 +392,7 @@ impl Chain {
     fn reporting(&mut self, mut env: Env<'_>) -> Vec<Effect> {
         let shown = self.status;
         if shown != self.reported {
-            self.reported = shown;
+            let first = std::mem::replace(&mut self.reported, shown) == Status::Unset;
             env.note("status", json!({ "status": shown }));
             let result = shown.is_completed().then(|| self.result());
             env.effects.push(Effect::Report(Report {
@@ -400,6 +400,7 @@ impl Chain {
                 status: shown,
                 result,
                 at: env.now,
+                first,
             }));
         }
         env.effects

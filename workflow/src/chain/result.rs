@@ -26,12 +26,17 @@ impl Entry {
             "execution_id": self.execution,
             "liveaction_id": self.execution.map(Execution::liveaction_of),
             "workflow": null,
-            "created_at": self.created,
-            "updated_at": self.updated,
+            "created_at": spelled(self.created),
+            "updated_at": spelled(self.updated),
             "state": self.status,
             "result": self.result,
         })
     }
+}
+
+/// As chains spell times: with an offset for UTC, unlike the API's own.
+fn spelled(time: Timestamp) -> String {
+    time.datetime().format("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
 }
 
 /// Why a chain ended without an action's doing.

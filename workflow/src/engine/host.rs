@@ -103,6 +103,9 @@ pub struct Report {
     /// Of a completed workflow: `output`, and `errors` if it has failed (spec/orquesta.md §23).
     pub result: Option<Value>,
     pub at: Timestamp,
+    /// The first one to this execution: what was asked of the execution before it, no workflow has heard.
+    #[serde(default)]
+    pub first: bool,
 }
 
 /// A request for executions under way.

@@ -125,7 +125,13 @@ impl Job {
             Err(error) => {
                 let result = json!({"output": null, "errors": [{"message": error.to_string()}]});
                 let status = Status::Failed;
-                effects.push(Effect::Report(Report { execution, status, result: Some(result), at: env.now }));
+                effects.push(Effect::Report(Report {
+                    execution,
+                    status,
+                    result: Some(result),
+                    at: env.now,
+                    first: true,
+                }));
             }
         }
         effects.push(Effect::Note("rerun", json!({ "execution": execution })));
@@ -297,10 +303,10 @@ impl Job {
         if status == self.reported {
             return Ok(());
         }
-        self.reported = status;
+        let first = std::mem::replace(&mut self.reported, status) == Status::Unset;
         effects.push(Effect::Note("status", json!({ "status": status })));
         let result = status.is_completed().then(|| self.result());
-        effects.push(Effect::Report(Report { execution: self.execution, status, result, at: env.now }));
+        effects.push(Effect::Report(Report { execution: self.execution, status, result, at: env.now, first }));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Running a completed workflow again from some of its tasks (spec/orquesta.md §19).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::super::status::Status;
 use super::{ConductError, Conductor, fingerprint};
@@ -30,6 +31,10 @@ impl Conductor {
         };
         for (seq, reset_items) in self.by_name(&chosen) {
             self.again(seq, reset_items);
+        }
+        // What a `fail` noted, it notes again if it comes to it again.
+        for command in self.commands() {
+            self.forget_errors(&command);
         }
         self.free_successors(&chosen.keys().copied().collect());
         self.reopen_others();
@@ -127,7 +132,13 @@ impl Conductor {
         self.index.begin(&self.program.graph, place, fresh, &self.state.tasks);
     }
 
-    fn forget_errors(&mut self, task: &std::sync::Arc<str>) {
+    /// Names of instances that were commands of the engine.
+    fn commands(&self) -> BTreeSet<Arc<str>> {
+        let seqs = self.index.instances().filter(|seq| self.command_of(*seq).is_some());
+        seqs.map(|seq| self.state.tasks[seq as usize].id.clone()).collect()
+    }
+
+    fn forget_errors(&mut self, task: &Arc<str>) {
         let before = self.state.errors.len();
         self.state.errors.retain(|error| error.task_id.as_ref() != Some(task));
         if self.state.errors.len() != before {
