@@ -258,4 +258,9 @@ mod tests {
         }
         assert!(unguarded.is_empty(), "no permission: {unguarded:?}");
     }
+
+    #[test]
+    fn what_is_for_people_is_there() {
+        assert_eq!(routes().iter().filter(|route| is_for_people(route)).count(), FOR_PEOPLE.len());
+    }
 }

@@ -1,7 +1,7 @@
 //! What a node keeps in its data directory besides the store and the log: users, keys, packs.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -51,21 +51,22 @@ impl DataDir {
         Ok(data)
     }
 
-    /// The store holds tokens and secrets in clear: it is its owner's alone. SQLite gives its side files the same
-    /// mode. The directory itself stays passable, for actions that run as another user read their packs in it.
-    pub fn keep_store_private(&self) -> Result<()> {
-        let store = self.store();
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&store)
-            .map(drop)
-            .with_context(|| format!("can't make {}", store.display()))
-    }
-
-    pub fn store(&self) -> PathBuf {
-        self.root.join("squall.db")
+    /// The file of a database before it is opened: databases hold tokens, secrets and what workflows know in clear, so
+    /// they are their owner's alone. SQLite gives new side files the same mode; those of an earlier version that did
+    /// not are made private too. The directory itself stays passable, for actions that run as another user read their
+    /// packs in it.
+    pub fn private_database(&self, name: &str) -> Result<PathBuf> {
+        let database = self.root.join(name);
+        let fail = || format!("can't make {} its owner's alone", database.display());
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&database).with_context(fail)?;
+        for suffix in ["", "-wal", "-shm"] {
+            let path = self.root.join(format!("{name}{suffix}"));
+            match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(fail),
+                _ => {}
+            }
+        }
+        Ok(database)
     }
 
     pub fn raft(&self) -> PathBuf {
@@ -216,8 +217,6 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -238,9 +237,16 @@ mod tests {
     fn what_holds_secrets_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
-        data.keep_store_private().unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&data.store()), mode(&data.raft())), (0o600, 0o700));
+        let made = data.private_database("new.db").unwrap();
+        assert_eq!((mode(&made), mode(&data.raft())), (0o600, 0o700));
+        for open in ["old.db", "old.db-wal"] {
+            std::fs::write(dir.path().join(open), "kept").unwrap();
+            std::fs::set_permissions(dir.path().join(open), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let made = data.private_database("old.db").unwrap();
+        assert_eq!((mode(&made), mode(&dir.path().join("old.db-wal"))), (0o600, 0o600));
+        assert_eq!(std::fs::read_to_string(made).unwrap(), "kept");
     }
 
     #[test]

@@ -38,8 +38,8 @@ impl OpenStore {
     pub async fn open(config: &Config, data: &DataDir, board: &Board) -> Result<Self> {
         until(board, "store", || async {
             if config.store.is_embedded() {
-                data.keep_store_private().map_err(Failure::Fatal)?;
-                let store = SqliteStore::open(SqliteOptions::new(data.store())).await;
+                let file = data.private_database("squall.db").map_err(Failure::Fatal)?;
+                let store = SqliteStore::open(SqliteOptions::new(file)).await;
                 return store
                     .map(|store| Self::Embedded(Arc::new(store)))
                     .map_err(|error| Failure::Fatal(anyhow::Error::from(error).context("can't open the store")));
@@ -208,7 +208,7 @@ async fn zookeeper(config: &Config, board: &Board) -> Result<Arc<dyn Coordinator
 /// Where workflows keep their state: a server, or a file in the data directory.
 pub async fn workflow(config: &Config, data: &DataDir, board: &Board) -> Result<Arc<dyn WorkflowState>> {
     if config.workflow.is_embedded() {
-        let state = SqliteState::open(workflow::SqliteOptions::new(data.root.join("workflow.db"))).await?;
+        let state = SqliteState::open(workflow::SqliteOptions::new(data.private_database("workflow.db")?)).await?;
         board.set("workflow", Ok(()));
         return Ok(Arc::new(state));
     }

@@ -47,6 +47,29 @@ fn configuration_errors_name_the_key_and_the_nearest() -> Result<()> {
     Ok(())
 }
 
+/// Databases hold tokens and what workflows know, in clear.
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_are_their_owners_alone() -> Result<()> {
+    let mut node = Node::start().await?;
+    let mut databases = 0;
+    for start in 0..2 {
+        for entry in std::fs::read_dir(&node.data_dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".db") || name.ends_with("-wal") || name.ends_with("-shm") {
+                assert_eq!(entry.metadata()?.permissions().mode() & 0o777, 0o600, "{name}, start {start}");
+                databases += 1;
+                // As versions before left it.
+                std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o644))?;
+            }
+        }
+        node.kill();
+        node.restart().await?;
+    }
+    assert!(databases >= 8, "{databases}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_by_configuration_listens_where_it_says() -> Result<()> {
     let dir = tempfile::tempdir()?;

@@ -126,14 +126,21 @@ pub async fn answer(
         result.insert("response".to_owned(), Value::Object(response.clone()));
     }
     let answered = end(services, inquiry, Status::Succeeded, Some(result)).await?;
-    if let Some(root) = root_of(services, inquiry).await? {
-        update(services, root, |execution, _| {
-            execution.context.insert("resumed_by".to_owned(), user.into());
-            Ok(true)
-        })
-        .await?;
+    // The answer is stored: who gave it isn't told that only this note failed.
+    if let Err(error) = note_resumer(services, inquiry, user).await {
+        tracing::warn!(inquiry = %inquiry.id, %error, "who answered isn't noted in the workflow");
     }
     Ok(answered)
+}
+
+async fn note_resumer(services: &Services, inquiry: &Execution, user: &str) -> Result<(), DomainError> {
+    let Some(root) = root_of(services, inquiry).await? else { return Ok(()) };
+    update(services, root, |execution, _| {
+        execution.context.insert("resumed_by".to_owned(), user.into());
+        Ok(true)
+    })
+    .await?;
+    Ok(())
 }
 
 /// The workflow at the root, which goes on by the answer.
