@@ -130,9 +130,47 @@ pub struct Execution {
     /// Keys of the concurrency policies that it waits for while it is delayed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
+    /// Of an execution that stands for a workflow: what it has heard from workflows.
+    #[serde(default, skip_serializing_if = "Heard::is_nothing")]
+    pub heard: Heard,
     /// When the scheduler let it go. Only in messages: the runner that claims it turns it into the log's `scheduled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_at: Option<Timestamp>,
+}
+
+/// Revisions of workflows that an execution has heard from. What they say arrives in any order, after crashes also much
+/// later: what is older than what was heard changes nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Of its own workflow, that told it its status.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    own: u64,
+    /// Of the workflow that it belongs to, that asked it to pause or to go on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    above: u64,
+}
+
+impl Heard {
+    /// Notes what its own workflow says at this revision; false if that is out of date.
+    pub fn own(&mut self, revision: u64) -> bool {
+        Self::note(&mut self.own, revision)
+    }
+
+    /// Notes what the workflow above asks at this revision; false if that is out of date.
+    pub fn above(&mut self, revision: u64) -> bool {
+        Self::note(&mut self.above, revision)
+    }
+
+    /// Versions before named no revision (0): theirs always counts.
+    fn note(last: &mut u64, revision: u64) -> bool {
+        let counts = revision == 0 || revision >= *last;
+        *last = revision.max(*last);
+        counts
+    }
+
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn is_zero(value: &u64) -> bool {
@@ -332,5 +370,19 @@ impl Resource for OutputChunk {
             ("timestamp", self.timestamp.into()),
             ("output_type", self.output_type.as_str().into()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_older_than_what_was_heard_changes_nothing() {
+        let mut heard = Heard::default();
+        assert!(heard.own(3) && heard.own(3) && heard.own(5));
+        assert!(!heard.own(4), "a late one");
+        assert!(heard.above(1), "the workflow above counts by itself");
+        assert!(heard.own(0) && !heard.own(4), "versions before name none");
     }
 }

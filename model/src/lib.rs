@@ -35,7 +35,7 @@ pub mod yaml;
 pub use access::{ApiKey, Token, User};
 pub use action::{Action, ActionAlias, RunnerType, Tag};
 pub use duty::{Duty, Lease, Session};
-pub use execution::{Cause, Claim, Execution, LogEntry, OutputChunk, OutputType, ResultValue, RunnerInfo};
+pub use execution::{Cause, Claim, Execution, Heard, LogEntry, OutputChunk, OutputType, ResultValue, RunnerInfo};
 pub use id::{Id, InvalidId};
 pub use keyvalue::{KeyValue, Scope};
 pub use pack::{Config, ConfigSchema, Pack, PackContent, Policy, SensorType};

@@ -341,6 +341,12 @@ impl Lab {
         if shared.is_some() {
             let api = lab.node.admin().await?;
             api.post("/v1/packs/register", &json!({"types": ["all"], "packs": ["golden"]})).await?;
+            // The first event of all, on both nodes: commands list events in their order.
+            eventually("a sensor has begun", Duration::from_secs(60), || async {
+                let begun = api.get("/v1/triggerinstances?trigger=core.st2.sensor.process_spawn&limit=1").await.ok()?;
+                begun.as_array().is_some_and(|begun| !begun.is_empty()).then_some(())
+            })
+            .await;
         }
         for (name, text) in FILES {
             std::fs::write(lab.home.path().join(name), text)?;

@@ -224,7 +224,7 @@ async fn pauses_and_cancellations_reach_workflows_below() -> Result<()> {
 async fn what_is_asked_before_the_begin_is_heard() -> Result<()> {
     let bed = Bed::new().await?;
     for action in ["examples.orquesta-test-pause-resume", "examples.chain-test-pause-resume"] {
-        for _ in 0..8 {
+        for _ in 0..20 {
             let file = bed.file("wait", "")?;
             let id = bed.begins(action, &file).await?;
             eventually("a pause is taken", LONG, || async { bed.set(&id, "paused").await.ok() }).await;

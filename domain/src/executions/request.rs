@@ -168,6 +168,7 @@ fn build(services: &Services, plan: &Plan, request: Request, parameters: Object,
         postrun_pending: false,
         permits: Vec::new(),
         waits_for: Vec::new(),
+        heard: model::Heard::default(),
         released_at: None,
     };
     execution.check_at = Some(execution.due().plus(services.settings.redrive_after));

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use domain::executions::{self, Outcome, Request, inquiry};
 use domain::{DomainError, Services, datastore, view};
 use expr::{KeyAnswer, KeyRequest};
-use model::{Execution, Id, Object, Status, Versioned};
+use model::{Execution, Heard, Id, Object, Status, Versioned};
 use serde_json::{Value, json};
 use store::{Batch, StoreExt};
 use workflow::WorkflowState;
@@ -74,33 +74,34 @@ impl NodeHost {
         context
     }
 
-    /// Moves an execution that stands for a workflow to a status that isn't its last, by way of `running` if need be.
-    async fn show(&self, execution: Id, status: Status) -> Result<Arc<Versioned<Execution>>, DomainError> {
+    /// Moves an execution that stands for a workflow to a status that isn't its last, by way of `running` if need be;
+    /// unless what says so is out of date, as `hears` knows.
+    async fn show(
+        &self,
+        execution: Id,
+        status: Status,
+        hears: impl Fn(&mut Heard) -> bool + Send + Sync,
+    ) -> Result<Arc<Versioned<Execution>>, DomainError> {
         executions::update(&self.services, execution, |execution, now| {
-            if execution.status == status || execution.status.is_completed() {
+            let known = execution.heard;
+            if execution.status.is_completed() || !hears(&mut execution.heard) {
                 return Ok(false);
             }
-            let steps: &[Status] = if (execution.status, status) == (Status::Paused, Status::Running) {
-                &[Status::Resuming, status]
-            } else if execution.status.may_become(status) {
-                &[status]
-            } else if execution.status.may_become(Status::Running) && Status::Running.may_become(status) {
-                &[Status::Running, status]
-            } else {
-                return Ok(false);
-            };
-            for step in steps {
+            let steps = way(execution.status, status);
+            for step in &steps {
                 execution.advance(*step, now).map_err(|illegal| DomainError::Superseded(illegal.to_string()))?;
             }
-            execution.check_at = None;
-            Ok(true)
+            if !steps.is_empty() {
+                execution.check_at = None;
+            }
+            Ok(!steps.is_empty() || execution.heard != known)
         })
         .await
     }
 
     /// Asks a workflow below for the same.
-    async fn pass_on(&self, execution: Id, status: Status) -> Result<(), DomainError> {
-        let changed = self.show(execution, status).await?;
+    async fn pass_on(&self, execution: Id, status: Status, revision: u64) -> Result<(), DomainError> {
+        let changed = self.show(execution, status, |heard| heard.above(revision)).await?;
         domain::workflows::ask(&self.services, &changed).await
     }
 
@@ -111,11 +112,22 @@ impl NodeHost {
         let execution = if execution.status.may_become(status) || execution.status == Status::Canceling {
             execution
         } else {
-            Versioned::clone(&*self.show(execution.id, Status::Running).await.map_err(failed)?)
+            Versioned::clone(&*self.show(execution.id, Status::Running, |_| true).await.map_err(failed)?)
         };
         let outcome = Outcome { status, result, context: Object::new() };
         executions::finish(&self.services, &execution, outcome).await.map_err(failed)?;
         Ok(())
+    }
+}
+
+/// The steps to a status; none if it is there, or can't come there.
+fn way(from: Status, to: Status) -> Vec<Status> {
+    match (from, to) {
+        _ if from == to => Vec::new(),
+        (Status::Paused, Status::Running) => vec![Status::Resuming, to],
+        _ if from.may_become(to) => vec![to],
+        _ if from.may_become(Status::Running) && Status::Running.may_become(to) => vec![Status::Running, to],
+        _ => Vec::new(),
     }
 }
 
@@ -168,10 +180,15 @@ impl Host for NodeHost {
         if report.first && matches!(before, Status::Pausing | Status::Canceling) {
             return domain::workflows::ask(&self.services, &execution).await.map_err(failed);
         }
-        let execution = self.show(report.execution, status).await.map_err(failed)?;
+        if report.first && before == status {
+            return Ok(());
+        }
+        let execution =
+            self.show(report.execution, status, |heard| heard.own(report.revision)).await.map_err(failed)?;
         // The workflow above it wants to know; completions reach it by themselves.
         if let Some(above) = execution.workflow_execution
-            && before != execution.status
+            && before != status
+            && execution.status == status
             && (status == Status::Paused
                 || (status == Status::Running && matches!(before, Status::Pausing | Status::Paused | Status::Resuming)))
         {
@@ -198,8 +215,12 @@ impl Host for NodeHost {
                 Wish::Cancel if execution.action_is_workflow || execution.status != Status::Running => {
                     executions::cancel(&self.services, *id, &user).await.map(|_| ())
                 }
-                Wish::Pause if execution.action_is_workflow => self.pass_on(*id, Status::Pausing).await,
-                Wish::Resume if execution.status == Status::Paused => self.pass_on(*id, Status::Resuming).await,
+                Wish::Pause if execution.action_is_workflow => {
+                    self.pass_on(*id, Status::Pausing, signal.revision).await
+                }
+                Wish::Resume if execution.action_is_workflow => {
+                    self.pass_on(*id, Status::Resuming, signal.revision).await
+                }
                 _ => Ok(()),
             };
             match done {

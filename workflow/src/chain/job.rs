@@ -213,7 +213,7 @@ impl Chain {
     fn take_wish(&mut self, wish: Wish, env: &mut Env<'_>) -> Result<(), NeedsKeys> {
         let running = self.current.as_ref().map(|current| (current.execution, current.status));
         let signal = |env: &mut Env<'_>, execution| {
-            env.effects.push(Effect::Signal(Signal { wish, executions: vec![execution] }));
+            env.effects.push(Effect::Signal(Signal { wish, executions: vec![execution], revision: 0 }));
         };
         match (wish, running) {
             (Wish::Cancel, None) => self.status = Status::Canceled,
@@ -401,6 +401,7 @@ impl Chain {
                 result,
                 at: env.now,
                 first,
+                revision: 0,
             }));
         }
         env.effects

@@ -78,7 +78,7 @@ pub fn changes(
     let vars = json!({"vars": chain.vars, "published": chain.published, "error": chain.error});
     out.cell("state", "vars", rows::json(&vars)?);
     let (id, created) = (chain.begin.id.to_string(), chain.created);
-    out.effects(effects, |kind, at| Id::derive(kind, created, &[&id, &rev.to_string(), &at.to_string()]))?;
+    out.effects(effects, rev, |kind, at| Id::derive(kind, created, &[&id, &rev.to_string(), &at.to_string()]))?;
     chain.written = chain.entries.len();
     Ok(changes)
 }

@@ -106,6 +106,9 @@ pub struct Report {
     /// The first one to this execution: what was asked of the execution before it, no workflow has heard.
     #[serde(default)]
     pub first: bool,
+    /// Of the workflow, once it is stored: reports arrive in any order.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 /// A request for executions under way.
@@ -113,6 +116,9 @@ pub struct Report {
 pub struct Signal {
     pub wish: Wish,
     pub executions: Vec<Id>,
+    /// Of the workflow, once it is stored: signals arrive in any order.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 /// What may be asked of a workflow.

@@ -131,6 +131,7 @@ impl Job {
                     result: Some(result),
                     at: env.now,
                     first: true,
+                    revision: 0,
                 }));
             }
         }
@@ -208,7 +209,11 @@ impl Job {
             json!({"wish": wish, "refused": taken.as_ref().err().map(ToString::to_string)}),
         ));
         if taken.is_ok() && !self.running.is_empty() {
-            effects.push(Effect::Signal(Signal { wish, executions: self.running.keys().copied().collect() }));
+            effects.push(Effect::Signal(Signal {
+                wish,
+                executions: self.running.keys().copied().collect(),
+                revision: 0,
+            }));
         }
     }
 
@@ -306,7 +311,14 @@ impl Job {
         let first = std::mem::replace(&mut self.reported, status) == Status::Unset;
         effects.push(Effect::Note("status", json!({ "status": status })));
         let result = status.is_completed().then(|| self.result());
-        effects.push(Effect::Report(Report { execution: self.execution, status, result, at: env.now, first }));
+        effects.push(Effect::Report(Report {
+            execution: self.execution,
+            status,
+            result,
+            at: env.now,
+            first,
+            revision: 0,
+        }));
         Ok(())
     }
 
@@ -316,7 +328,7 @@ impl Job {
         let executions: Vec<Id> =
             self.running.iter().filter(|(_, running)| waits(running)).map(|(id, _)| *id).collect();
         if !executions.is_empty() {
-            effects.push(Effect::Signal(Signal { wish: Wish::Cancel, executions }));
+            effects.push(Effect::Signal(Signal { wish: Wish::Cancel, executions, revision: 0 }));
         }
     }
 

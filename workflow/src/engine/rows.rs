@@ -185,7 +185,7 @@ pub fn changes(
     if let Some(output) = &state.output {
         out.changes.document("output", json(output)?.into_bytes());
     }
-    out.effects(effects, |kind, at| {
+    out.effects(effects, rev, |kind, at| {
         Id::derive(kind, job.created, &[&job.id.to_string(), &rev.to_string(), &at.to_string()])
     })?;
     Ok(changes)
@@ -217,7 +217,12 @@ impl Out<'_> {
     }
 
     /// What a step leads to: the log and the outbox. `derive` gives ids to what has none.
-    pub fn effects(&mut self, effects: Vec<Effect>, derive: impl Fn(&str, usize) -> Id) -> Result<(), EngineError> {
+    pub fn effects(
+        &mut self,
+        effects: Vec<Effect>,
+        revision: u64,
+        derive: impl Fn(&str, usize) -> Id,
+    ) -> Result<(), EngineError> {
         for (at, effect) in effects.into_iter().enumerate() {
             match effect {
                 Effect::Note(kind, what) => {
@@ -227,8 +232,12 @@ impl Out<'_> {
                     let id = order.id;
                     self.launch(id, ORDER, json(&order)?);
                 }
-                Effect::Report(report) => self.launch(derive(REPORT, at), REPORT, json(&report)?),
-                Effect::Signal(signal) => self.launch(derive(SIGNAL, at), SIGNAL, json(&signal)?),
+                Effect::Report(report) => {
+                    self.launch(derive(REPORT, at), REPORT, json(&Report { revision, ..report })?);
+                }
+                Effect::Signal(signal) => {
+                    self.launch(derive(SIGNAL, at), SIGNAL, json(&Signal { revision, ..signal })?);
+                }
             }
         }
         Ok(())
