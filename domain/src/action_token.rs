@@ -136,6 +136,26 @@ impl ActionTokens {
         if token.expiry <= now { Err(ActionTokenError::Expired) } else { Ok(token) }
     }
 
+    /// A text that others keep meanwhile, signed for one purpose. They can read it.
+    pub fn seal(&self, purpose: &str, text: &str) -> String {
+        let text = URL_SAFE_NO_PAD.encode(text);
+        let signature = self.seal_mac(purpose, &text).finalize().into_bytes();
+        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// The text, if it was sealed with this secret for this purpose.
+    pub fn unseal(&self, purpose: &str, sealed: &str) -> Option<String> {
+        let (text, signature) = sealed.split_once('.')?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        self.seal_mac(purpose, text).verify_slice(&signature).ok()?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+    }
+
+    /// Neither a token nor what is sealed for another purpose has the same.
+    fn seal_mac(&self, purpose: &str, text: &str) -> Hmac<Sha256> {
+        self.mac(&format!("sealed {purpose} {text}"))
+    }
+
     fn mac(&self, claims: &str) -> Hmac<Sha256> {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any size")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("any key size");
@@ -169,6 +189,20 @@ mod tests {
         assert_eq!(tokens.verify(&format!("{claims}.{signature}"), NOW), Err(ActionTokenError::Forged));
         for text in ["", "sqat1.", "sqat1.a", "sqat1.a.!", "0123456789abcdef0123456789abcdef"] {
             assert_eq!(tokens.verify(text, NOW), Err(ActionTokenError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_holds_for_its_purpose_alone() {
+        let tokens = ActionTokens::new([7; 32]);
+        let sealed = tokens.seal("a", "some text");
+        assert_eq!(tokens.unseal("a", &sealed).as_deref(), Some("some text"));
+        assert_eq!(tokens.unseal("b", &sealed), None);
+        assert_eq!(ActionTokens::new([8; 32]).unseal("a", &sealed), None);
+        let (text, signature) = sealed.split_once('.').unwrap();
+        let other = URL_SAFE_NO_PAD.encode("other text");
+        for forged in [format!("{other}.{signature}"), format!("{text}."), text.to_owned(), String::new()] {
+            assert_eq!(tokens.unseal("a", &forged), None, "{forged}");
         }
     }
 

@@ -68,7 +68,7 @@ pub struct Shared {
     pub(crate) hooks: Hooks,
     pub(crate) rendered: Rendered,
     admission: Admission,
-    cors: Cors,
+    pub(crate) cors: Cors,
     table: Table,
 }
 

@@ -7,7 +7,7 @@ use crate::api::{
     rule_enforcements, rules, runner_types, service_registry, simple, traces, trigger_instances, triggers, webhooks,
     workflows,
 };
-use crate::auth::tokens;
+use crate::auth::{sso, tokens};
 use crate::http::route::Route;
 use crate::openapi;
 use crate::routes;
@@ -18,9 +18,10 @@ pub fn routes() -> Vec<Route> {
     let mut all = routes! {
         Auth POST "/tokens" [Open] tokens::create;
         Auth POST "/tokens/validate" [Login] tokens::validate;
-        Auth GET "/sso" [Open] tokens::sso;
-        Auth GET "/sso/request" [Open] tokens::sso_missing;
-        Auth POST "/sso/callback" [Open] tokens::sso_missing;
+        Auth GET "/sso" [Open] sso::enabled;
+        Auth GET "/sso/request" [Open] sso::request;
+        Auth GET "/sso/callback" [Open] sso::callback;
+        Auth POST "/sso/callback" [Open] sso::callback;
 
         Stream GET "/stream" [Permission("stream_view")] events::follow;
         Stream GET "/executions/{id}/output" [Permission("stream_view")] output::follow;
@@ -217,7 +218,14 @@ mod tests {
     use crate::http::route::Need;
 
     /// What everybody gets who isn't even logged in.
-    const OPEN: [&str; 5] = ["POST /tokens", "GET /sso", "GET /sso/request", "POST /sso/callback", "GET /openapi.json"];
+    const OPEN: [&str; 6] = [
+        "POST /tokens",
+        "GET /sso",
+        "GET /sso/request",
+        "GET /sso/callback",
+        "POST /sso/callback",
+        "GET /openapi.json",
+    ];
 
     /// What everybody gets who is logged in: what has no permission (spec/auth-rbac.md §9), and one's own.
     const LOGIN: [&str; 15] = [

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use auth::backend::{Helper, Ldap};
+use auth::sso::Provider;
 use auth::{AuthBackend, Directory, FlatFile};
 use domain::Services;
 use domain::action_token::ActionTokens;
@@ -396,6 +397,9 @@ fn auth_options(wiring: &Wiring<'_>) -> Result<AuthOptions> {
     let mut auth = AuthOptions::standalone(backend);
     if given.mode == Mode::Proxy {
         auth.mode = AuthMode::Proxy { trusted: given.trusted_proxies.clone() };
+    }
+    if let Some(options) = given.oidc.options()? {
+        auth.sso = Some(Arc::new(Provider::new(options).context("section [auth.oidc]")?));
     }
     auth.enabled = given.enable;
     auth.token_ttl = given.token_ttl.0;

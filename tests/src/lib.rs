@@ -12,12 +12,12 @@
 mod api;
 pub mod lab;
 mod node;
-mod st2client;
+mod pypi;
 mod wait;
 
 pub use api::{Api, Reply};
 pub use node::{Node, NodeOptions, binary};
-pub use st2client::stackstorms_client;
+pub use pypi::{programs, stackstorms_client};
 pub use wait::eventually;
 
 use std::path::PathBuf;

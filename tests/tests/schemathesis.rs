@@ -3,10 +3,9 @@
 //!
 //! `SQUALL_TEST_FUZZ_SECONDS` says how long, `SQUALL_TEST_SEED` repeats a run.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::Node;
 use serde_json::json;
 
@@ -16,29 +15,10 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 /// Event streams don't end; packs are installed from other hosts.
 const LEFT_OUT: &str = "^/stream/|^/api/v1/executions/\\{id\\}/output$|^/api/v1/packs/(install|index)";
 
-/// The tool, installed beside the binaries on first use; none if the package index can't be reached.
-fn tool() -> Result<Option<PathBuf>> {
-    let beside = e2e::binary("squall");
-    let venv = beside.parent().and_then(Path::parent).context("the target directory")?.join("schemathesis-venv");
-    let tool = venv.join("bin/schemathesis");
-    if venv.join("complete").is_file() {
-        return Ok(Some(tool));
-    }
-    let _ = std::fs::remove_dir_all(&venv);
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output()?;
-    ensure!(made.status.success(), "python3 -m venv: {}", String::from_utf8_lossy(&made.stderr));
-    let installed = Command::new(venv.join("bin/pip")).args(["install", "--quiet", TOOL]).output()?;
-    if !installed.status.success() {
-        eprintln!("SKIPPED: can't install {TOOL}: {}", String::from_utf8_lossy(&installed.stderr));
-        return Ok(None);
-    }
-    std::fs::write(venv.join("complete"), TOOL)?;
-    Ok(Some(tool))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_as_described() -> Result<()> {
-    let Some(tool) = tokio::task::spawn_blocking(tool).await?? else { return Ok(()) };
+    let installed = tokio::task::spawn_blocking(|| e2e::programs("schemathesis-venv", &[TOOL])).await??;
+    let Some(tool) = installed.map(|programs| programs.join("schemathesis")) else { return Ok(()) };
     let node = Node::start().await?;
     let api = node.admin().await?;
     api.run("core.noop", json!({})).await?;

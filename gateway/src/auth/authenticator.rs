@@ -222,6 +222,16 @@ impl Authenticator {
         map.insert(credential, known);
     }
 
+    /// A text that a browser brings back; without a secret nothing can be signed, and nothing is believed.
+    pub fn seal(&self, purpose: &str, text: &str) -> String {
+        self.action_tokens.as_ref().map(|tokens| tokens.seal(purpose, text)).unwrap_or_default()
+    }
+
+    /// The text, if it was sealed by a node of this cluster for this purpose.
+    pub fn unseal(&self, purpose: &str, sealed: &str) -> Option<String> {
+        self.action_tokens.as_ref()?.unseal(purpose, sealed)
+    }
+
     /// Called after tokens or keys changed: nothing that is remembered counts any more.
     pub fn forget(&self) {
         self.known.write().clear();

@@ -2,13 +2,14 @@
 //!
 //! * Passwords are checked by an [`AuthBackend`] of the crate `auth`.
 //! * [`authenticator::Authenticator`] finds the [`Identity`] behind a request's credentials, from a small cache.
-//! * [`tokens`] are the endpoints of the auth service; [`throttle`] slows down guessing.
+//! * [`tokens`] and [`sso`] are the endpoints of the auth service; [`throttle`] slows down guessing.
 //! * [`access`] knows what an identity's roles grant, [`guard`] holds each request against it.
 
 pub mod access;
 pub mod authenticator;
 pub mod guard;
 pub mod rate;
+pub mod sso;
 pub mod throttle;
 pub mod tokens;
 
@@ -16,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::auth::sso::Provider;
 use ::auth::{AuthBackend, Grants};
 use model::Timestamp;
 
@@ -39,6 +41,8 @@ pub struct AuthOptions {
     pub access: Access,
     /// `rbac.sync_remote_groups`: at a login, the backend's groups give and take roles.
     pub sync_groups: bool,
+    /// Where browsers may sign on.
+    pub sso: Option<Arc<Provider>>,
 }
 
 /// Who checks passwords.
@@ -64,6 +68,7 @@ impl AuthOptions {
             cookie_same_site: SameSite::Lax,
             access: Access::off(),
             sync_groups: false,
+            sso: None,
         }
     }
 }

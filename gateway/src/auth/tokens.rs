@@ -83,20 +83,35 @@ async fn login(ctx: &Ctx) -> Result<String, ApiError> {
     Ok(user)
 }
 
-/// The roles that the user's groups bring. A failure doesn't keep anybody from logging in: the roles stay as they are.
+/// The roles that the backend's groups bring.
 async fn sync_roles(ctx: &Ctx, backend: &dyn AuthBackend, user: &str) {
-    if !ctx.gateway.auth.sync_groups || !ctx.gateway.auth.access.enabled() || !backend.knows_groups() {
+    if !syncs(ctx) || !backend.knows_groups() {
         return;
     }
-    let changed = match backend.groups(user).await {
-        Ok(groups) => sync_groups(ctx.services().store.as_ref(), user, &groups).await.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match changed {
+    match backend.groups(user).await {
+        Ok(groups) => sync_roles_of(ctx, user, &groups).await,
+        Err(error) => not_synced(user, &error),
+    }
+}
+
+fn syncs(ctx: &Ctx) -> bool {
+    ctx.gateway.auth.sync_groups && ctx.gateway.auth.access.enabled()
+}
+
+/// The roles that the user's groups bring. A failure doesn't keep anybody from logging in: the roles stay as they are.
+pub(super) async fn sync_roles_of(ctx: &Ctx, user: &str, groups: &[String]) {
+    if !syncs(ctx) {
+        return;
+    }
+    match sync_groups(ctx.services().store.as_ref(), user, groups).await {
         Ok(true) => ctx.roles_changed(),
         Ok(false) => {}
-        Err(error) => tracing::warn!(user, error, "the user's groups can't be brought in: roles stay as they are"),
+        Err(error) => not_synced(user, &error),
     }
+}
+
+fn not_synced(user: &str, error: &dyn std::fmt::Display) {
+    tracing::warn!(user, %error, "the user's groups can't be brought in: roles stay as they are");
 }
 
 /// `POST /tokens`.
@@ -110,18 +125,24 @@ pub async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         None => caller,
     };
     let ttl = token_ttl(&ctx, &user, &body)?;
+    let token = issue(&ctx, &user.name, ttl).await?;
+    let api_url = ctx.gateway.api_url.as_deref().unwrap_or("http://127.0.0.1:9101");
+    Ok(Reply::created(&token.to_api())?.header(HeaderName::from_static("x-api-url"), api_url))
+}
+
+/// A new token of this user.
+pub(super) async fn issue(ctx: &Ctx, user: &str, ttl: Duration) -> Result<Token, ApiError> {
     let now = ctx.services().now();
     let token = Token {
         id: Id::fresh(now),
-        user: user.name,
+        user: user.to_owned(),
         token: uuid::Uuid::new_v4().simple().to_string(),
         expiry: now.plus(ttl),
         metadata: Object::new(),
         service: false,
     };
     ctx.services().store.insert(&token).await?;
-    let api_url = ctx.gateway.api_url.as_deref().unwrap_or("http://127.0.0.1:9101");
-    Ok(Reply::created(&token.to_api())?.header(HeaderName::from_static("x-api-url"), api_url))
+    Ok(token)
 }
 
 fn token_ttl(ctx: &Ctx, user: &User, body: &Object) -> Result<Duration, ApiError> {
@@ -193,14 +214,4 @@ pub async fn validate(ctx: Ctx) -> Result<Reply, ApiError> {
     let now = ctx.services().now();
     let found = ctx.services().store.first::<Token>(&Find::eq("token", token)).await?;
     Reply::json(&json!({"valid": found.is_some_and(|token| token.expiry > now)}))
-}
-
-/// `GET /sso`.
-pub async fn sso(_: Ctx) -> Result<Reply, ApiError> {
-    Reply::json(&json!({"enabled": false}))
-}
-
-/// `GET /sso/request` and `POST /sso/callback`: there is no identity provider.
-pub async fn sso_missing(_: Ctx) -> Result<Reply, ApiError> {
-    Err(ApiError::not_found("Single sign-on is not configured."))
 }

@@ -23,6 +23,11 @@ impl Cors {
         Self { allowed, any: names.contains(&"*") }
     }
 
+    /// Whether an origin is allowed by its name.
+    pub fn names(&self, origin: &str) -> bool {
+        self.allowed.iter().any(|allowed| allowed == origin)
+    }
+
     /// The origin of the request if it is allowed, else the first configured one.
     fn origin(&self, request_origin: Option<&HeaderValue>) -> Option<HeaderValue> {
         match request_origin {

@@ -118,6 +118,7 @@ const TRACES: &[(&str, Kind)] = &[
     ("sort_asc", Kind::Text),
     ("sort_desc", Kind::Text),
 ];
+const CALLBACK: &[(&str, Kind)] = &[("state", Kind::Text), ("code", Kind::Text), ("error", Kind::Text)];
 const STREAM: &[(&str, Kind)] = &[
     ("events", Kind::List),
     ("action_refs", Kind::List),
@@ -323,6 +324,9 @@ fn access(method: &str, pattern: &str) -> Option<Doc> {
         ("POST", "/tokens") => one("Logs in.", "Token").status(201).shape(&tokens::TOKEN_REQUEST),
         ("POST", "/tokens/validate") => shows("Whether a token is valid.", Answer::Object).shape(&tokens::VALIDATE),
         ("GET", "/sso") => shows("Whether there is single sign-on.", Answer::Object),
+        ("GET", "/sso/request") => shows("Sends a browser to the identity provider.", Answer::Nothing).status(307),
+        ("GET", "/sso/callback") => shows("Where browsers come back to.", Answer::Text).query(CALLBACK),
+        ("POST", "/sso/callback") => shows("Where browsers come back to.", Answer::Text).body(Body::Text),
         ("GET", "/stream") => shows("Events, as they happen.", Answer::Events).query(STREAM),
         ("GET", "/executions/{id}/output") => shows("Output, as it comes.", Answer::Events),
         ("GET", "/rbac/permission_types") => shows("All permissions.", Answer::Object),

@@ -15,7 +15,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("auth/026-api-token-in-query", "the recorded token is not known here: covered by the auth tests"),
     ("auth/028-api-both-token-and-key", "the same"),
     ("auth/030-api-expired-token", "the same"),
-    ("auth/023-auth-sso-request", "404 instead of 500: there is no single sign-on"),
+    ("auth/023-auth-sso-request", "404 instead of 500: no sign-on is configured"),
     ("rules/027-create-cron-bad", "the cron parser's text is its own"),
     ("aliases/019-execute-name-only-get", "no runner runs here"),
     ("packs/011-views-file-icon", "the recorded pack is not here"),

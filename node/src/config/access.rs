@@ -8,6 +8,7 @@ use auth::backend::ldap::{Depth, LdapOptions, Membership, Password, Protection};
 use serde::{Deserialize, Serialize};
 
 use super::secret::{self, Secret};
+use super::sso::Oidc;
 use super::{ConfigError, Span};
 
 /// Who checks passwords.
@@ -52,6 +53,7 @@ pub struct Auth {
     pub api_url: Option<String>,
     pub ldap: LdapConfig,
     pub pam: Pam,
+    pub oidc: Oidc,
 }
 
 impl Default for Auth {
@@ -67,6 +69,7 @@ impl Default for Auth {
             api_url: None,
             ldap: LdapConfig::default(),
             pam: Pam::default(),
+            oidc: Oidc::default(),
         }
     }
 }
@@ -254,10 +257,12 @@ pub fn check(auth: &Auth, rbac: &Rbac) -> Result<(), ConfigError> {
     if rbac.enable && !auth.enable {
         return fail("key `rbac.enable`: needs `auth.enable`, for without it nobody has a name");
     }
-    let knows_groups = auth.mode == Mode::Standalone && auth.backend == Backend::Ldap;
+    let signs_on = auth.oidc.issuer.is_some() && auth.oidc.groups_claim.is_some();
+    let knows_groups = (auth.mode == Mode::Standalone && auth.backend == Backend::Ldap) || signs_on;
     if rbac.sync_remote_groups && !knows_groups {
-        return fail("key `rbac.sync_remote_groups`: only the backend ldap knows groups");
+        return fail("key `rbac.sync_remote_groups`: only the backend ldap and `auth.oidc.groups_claim` know groups");
     }
+    auth.oidc.check()?;
     if auth.token_ttl.0.as_secs() == 0 || auth.service_token_ttl.0.as_secs() == 0 {
         return fail("keys `auth.token_ttl` and `auth.service_token_ttl`: at least 1s");
     }

@@ -11,6 +11,7 @@ mod secret;
 mod sensors;
 mod servers;
 mod ssh;
+mod sso;
 mod telemetry;
 
 use std::collections::BTreeSet;
