@@ -28,12 +28,24 @@ pub async fn configure(services: &Services, pack: &str, values: Object) -> Resul
     let query = Query::eq("pack", pack);
     let config = Config { id: Id::fresh(services.now()), pack: pack.to_owned(), values };
     upsert(services, &query, config.clone()).await?;
+    synced(services, &config).await;
     let stored = services.store.first::<Config>(&query).await?;
     Ok(stored.map_or(config, |stored| stored.doc))
 }
 
+/// The store's values are those of this node's file.
+pub(crate) async fn synced(services: &Services, config: &Config) {
+    let (base_path, config) = (services.settings.base_path.clone(), config.clone());
+    let marked = tokio::task::spawn_blocking(move || {
+        crate::config_files::belong_together(&base_path, &config.pack, &config.values);
+    });
+    if let Err(error) = marked.await {
+        tracing::debug!(%error, "the configuration's mark was not written");
+    }
+}
+
 /// Replaces the file as a whole. Only the node's user may read it: it may hold secrets.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }

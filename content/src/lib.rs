@@ -12,6 +12,7 @@
 pub mod bootstrap;
 pub mod builtin;
 pub mod checks;
+mod config_files;
 mod configure;
 pub mod error;
 pub mod install;

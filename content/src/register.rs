@@ -408,7 +408,9 @@ impl Run<'_> {
             return Ok(());
         }
         let config = Config { id: Id::fresh(self.services.now()), pack: self.pack_name().to_owned(), values };
-        upsert(self.services, &Query::eq("pack", self.pack_name()), config).await
+        upsert(self.services, &Query::eq("pack", self.pack_name()), config.clone()).await?;
+        crate::configure::synced(self.services, &config).await;
+        Ok(())
     }
 }
 

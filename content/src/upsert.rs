@@ -39,6 +39,7 @@ upsert!(model::SensorType, reference);
 upsert!(model::Config, pack);
 upsert!(model::ConfigSchema, pack);
 upsert!(model::PackContent, pack);
+upsert!(model::PackReport, pack);
 
 impl Upsert for model::RunnerType {
     fn set_id(&mut self, id: Id) {

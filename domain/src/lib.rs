@@ -14,6 +14,7 @@
 //! | [`catalog`] | cached look-ups of actions, runner types, rules, triggers, policies, configs |
 //! | [`datastore`] | key-value pairs and their encryption |
 //! | [`rendering`] | Jinja with datastore keys fetched as needed |
+//! | [`nodes`] | the group of nodes, as far as work on resources asks for it |
 //! | [`observer`] | who is told of each step, to measure it |
 //! | [`overflow`] | word of queues that were full, so that their consumers look into the store |
 //! | [`permits`] | permits of concurrency policies: the store's part and the coordinator's |
@@ -27,6 +28,7 @@ pub mod crypto;
 pub mod datastore;
 pub mod error;
 pub mod executions;
+pub mod nodes;
 pub mod observer;
 pub mod overflow;
 pub mod pack_config;
@@ -40,5 +42,6 @@ pub mod view;
 pub mod workflows;
 
 pub use error::DomainError;
+pub use nodes::Nodes;
 pub use observer::Observer;
 pub use services::{Services, Settings};

@@ -10,6 +10,7 @@ use store::Store;
 
 use crate::catalog::Catalog;
 use crate::crypto::Crypto;
+use crate::nodes::Nodes;
 use crate::observer::Observer;
 use crate::overflow::Overflow;
 use crate::permits::Releases;
@@ -86,6 +87,8 @@ pub struct Services {
     pub workflows: OnceLock<Arc<dyn Workflows>>,
     /// Who measures what happens; set once, before roles start.
     pub observer: OnceLock<Arc<dyn Observer>>,
+    /// The group of nodes; set once, before roles start. Absent: there is this node alone, without a name.
+    pub nodes: OnceLock<Arc<dyn Nodes>>,
 }
 
 impl Services {
@@ -109,6 +112,7 @@ impl Services {
             crypto,
             workflows: OnceLock::new(),
             observer: OnceLock::new(),
+            nodes: OnceLock::new(),
         })
     }
 

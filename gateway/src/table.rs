@@ -86,6 +86,7 @@ fn content() -> Vec<Route> {
         Api GET "/packs/index" [Permission("pack_search")] packs::index::all;
         Api POST "/packs/index/search" [Permission("pack_search")] packs::index::search;
         Api GET "/packs/index/health" [Permission("pack_views_index_health")] packs::index::health;
+        Api GET "/packs/{ref}/nodes" [Permission("pack_view")] packs::nodes::nodes;
         Api GET "/packs/views/files/{ref}" [Permission("pack_view")] packs::files::all;
         Api GET "/packs/views/file/{ref}/{path...}" [Permission("pack_view")] packs::files::one;
         Api POST "/packs/register" [Permission("pack_register")] packs::register::register;

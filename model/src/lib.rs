@@ -38,7 +38,7 @@ pub use duty::{Duty, Lease, Session};
 pub use execution::{Cause, Claim, Execution, Heard, LogEntry, OutputChunk, OutputType, ResultValue, RunnerInfo};
 pub use id::{Id, InvalidId};
 pub use keyvalue::{KeyValue, Scope};
-pub use pack::{Config, ConfigSchema, Pack, PackContent, Policy, SensorType};
+pub use pack::{Config, ConfigSchema, Pack, PackContent, PackReport, Policy, SensorType};
 pub use permit::{HeldPermit, Permit};
 pub use rbac::{GroupMapping, PermissionGrant, Role, RoleAssignment};
 pub use resource::{Collection, Key, KeyKind, Keys, Object, Resource, Versioned};
@@ -61,6 +61,7 @@ pub const COLLECTIONS: &[&Collection] = &[
     <RuleEnforcement as Resource>::COLLECTION,
     <Pack as Resource>::COLLECTION,
     <PackContent as Resource>::COLLECTION,
+    <PackReport as Resource>::COLLECTION,
     <ConfigSchema as Resource>::COLLECTION,
     <Config as Resource>::COLLECTION,
     <Policy as Resource>::COLLECTION,

@@ -126,6 +126,38 @@ pub struct PackContent {
 }
 per_pack!(PackContent, "pack_contents");
 
+/// What a node says of a pack that it is to have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackReport {
+    pub id: Id,
+    pub pack: String,
+    /// The node's name.
+    pub node: String,
+    /// Which content it speaks of.
+    pub content: Id,
+    /// Why it can't have it; none: it is in force there, its virtualenv included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Since when this holds.
+    pub at: Timestamp,
+}
+
+impl Resource for PackReport {
+    const COLLECTION: &'static Collection = &Collection {
+        name: "pack_reports",
+        fields: &[("pack", KeyKind::Text), ("node", KeyKind::Text)],
+        indexes: &[unique(&["pack", "node"])],
+    };
+
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn keys(&self) -> Keys {
+        vec![("pack", self.pack.as_str().into()), ("node", self.node.as_str().into())]
+    }
+}
+
 /// A policy on an action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {

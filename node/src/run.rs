@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use workflow::WorkflowState;
 
+use crate::cluster::port::GroupNodes;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::health::NodeReady;
@@ -55,6 +56,8 @@ pub async fn run(config: Config, extras: Extras) -> Result<()> {
     let workflows = Workflows::new(&services, workflow.clone());
     let _ = services.workflows.set(workflows.clone());
     let name = config.node.name.clone().unwrap_or_else(hostname);
+    let nodes = GroupNodes { name: name.clone(), membership: membership.clone() };
+    let _ = services.nodes.set(Arc::new(nodes));
     let telemetry = Telemetry::start(&config.telemetry, &name, &services)?;
     let mut wiring = Wiring {
         config: &config,

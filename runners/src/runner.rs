@@ -136,6 +136,18 @@ impl Run<'_> {
         Err(Failure::new(format!("the directory of pack \"{pack}\" is not on this node")))
     }
 
+    /// Where the action's files lie: in its pack, or in the revision of it that the run asks for.
+    pub async fn content_directory(&self, pack_directory: &Path) -> Result<PathBuf, Failure> {
+        let Some(version) = self.parameters.runner.get("content_version").and_then(Value::as_str) else {
+            return Ok(pack_directory.to_owned());
+        };
+        if version.is_empty() {
+            return Ok(pack_directory.to_owned());
+        }
+        let found = content::install::revision::at(self.services, &self.action.pack, pack_directory, version).await;
+        found.map_err(|error| Failure::new(error.to_string()))
+    }
+
     async fn pack_on_disk(&self, pack: &str) -> Result<Option<PathBuf>, Failure> {
         let candidates = self.services.settings.pack_dirs.iter().map(|directory| directory.join(pack));
         for candidate in candidates {

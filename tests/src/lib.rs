@@ -2,6 +2,7 @@
 //!
 //! * [`Node`] is a running `squall dev` on a data directory of its own; it can be killed and started again.
 //! * [`Api`] speaks to it with a token.
+//! * [`repo`] makes packs in git repositories.
 //! * [`lab`] is a cluster of them, in network namespaces, over real servers.
 //! * [`eventually`] waits for a condition with a deadline.
 //!
@@ -13,6 +14,7 @@ mod api;
 pub mod lab;
 mod node;
 mod pypi;
+pub mod repo;
 mod wait;
 
 pub use api::{Api, Reply};

@@ -1,12 +1,12 @@
 //! A pack that is installed through one node is in force on every node, and what runs keeps what it began with
 //! (DESIGN §6).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::{Lab, LabOptions};
+use e2e::repo::{Repo, manifest};
 use e2e::{Api, eventually};
 use serde_json::{Value, json};
 
@@ -14,43 +14,30 @@ const ACTIONS: usize = 300;
 /// Debug build and busy machine; the promise for a release build is 5 s, and the figure itself is printed.
 const IN_FORCE: Duration = Duration::from_secs(60);
 
-fn git(dir: &Path, args: &[&str]) -> Result<()> {
-    let identity = ["-c", "user.name=t", "-c", "user.email=t@t.example", "-c", "init.defaultBranch=main"];
-    let output = Command::new("git").arg("-C").arg(dir).args(identity).args(args).output()?;
-    ensure!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-fn write_word(repo: &Path, version: &str, word: &str) -> Result<()> {
-    let manifest =
-        format!("ref: wide\nname: wide\ndescription: d\nversion: {version}\nauthor: a\nemail: a@example.com\n");
-    std::fs::write(repo.join("pack.yaml"), manifest)?;
-    Ok(std::fs::write(repo.join("actions/word"), word)?)
+fn write_word(repo: &Repo, version: &str, word: &str) -> Result<()> {
+    repo.write("pack.yaml", &manifest("wide", version, ""))?;
+    repo.write("actions/word", word)?;
+    repo.commit(word)
 }
 
 /// A pack of many actions; `wide.wait` waits for a file, then says the word of its revision.
-fn repository(dir: &Path) -> Result<PathBuf> {
-    let repo = dir.join("wide");
-    let actions = repo.join("actions");
-    std::fs::create_dir_all(&actions)?;
+fn repository(dir: &Path) -> Result<Repo> {
+    let repo = Repo::new(dir.join("wide"))?;
     for number in 0..ACTIONS - 1 {
         let text =
             format!("name: a{number}\nrunner_type: local-shell-cmd\nparameters:\n  cmd: {{default: echo {number}}}\n");
-        std::fs::write(actions.join(format!("a{number}.yaml")), text)?;
+        repo.write(&format!("actions/a{number}.yaml"), &text)?;
     }
     let wait = "name: wait\nrunner_type: local-shell-script\nentry_point: wait.sh\nparameters:\n  file: {type: string, position: 0}\n";
-    std::fs::write(actions.join("wait.yaml"), wait)?;
+    repo.write("actions/wait.yaml", wait)?;
     let script = "#!/bin/sh\necho begun\nwhile [ ! -e \"$1\" ]; do sleep 0.1; done\ncat \"$(dirname \"$0\")/word\"\n";
-    std::fs::write(actions.join("wait.sh"), script)?;
+    repo.write("actions/wait.sh", script)?;
     write_word(&repo, "1.0.0", "one")?;
-    git(&repo, &["init", "--quiet"])?;
-    git(&repo, &["add", "-A"])?;
-    git(&repo, &["commit", "--quiet", "-m", "one"])?;
     Ok(repo)
 }
 
-async fn install(api: &Api, repo: &Path) -> Result<()> {
-    let packs = json!([format!("file://{}", repo.display())]);
+async fn install(api: &Api, repo: &Repo) -> Result<()> {
+    let packs = json!([repo.source()]);
     let id = api.run("packs.install", json!({"packs": packs, "skip_dependencies": true})).await?;
     let done = api.finished(&id, IN_FORCE).await;
     ensure!(done["status"] == "succeeded", "{}", done["result"]);
@@ -97,7 +84,6 @@ async fn a_pack_reaches_every_node_and_what_runs_keeps_its_own() -> Result<()> {
         .await;
     }
     write_word(&repo, "1.1.0", "two")?;
-    git(&repo, &["commit", "--quiet", "-a", "-m", "two"])?;
     // A node that is away meanwhile takes it when it comes back.
     lab.kill(2);
     install(&apis[0], &repo).await?;

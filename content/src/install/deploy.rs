@@ -46,6 +46,7 @@ pub async fn publish(services: &Services, pack: &str, bytes: Vec<u8>, source: &s
 
 /// What was in force before a change that stays: nodes that are behind take the new content, nobody asks for the old.
 pub async fn forget(services: &Services, pack: &str, old: Option<PackContent>) {
+    drop(tokio::fs::remove_dir_all(aside(&packs_root(&services.settings), pack)).await);
     let now = wanted(services, pack).await;
     if let (Some(old), Ok(now)) = (old, now)
         && now.is_none_or(|now| now.content != old.content)
@@ -71,7 +72,7 @@ pub async fn withdraw(services: &Services, pack: &str) -> Result<(), InstallErro
         reference: pack.to_owned(),
     }));
     drop_blob(services, word.content).await;
-    Ok(())
+    super::reports::forget(services, pack).await
 }
 
 /// Two packs may hold the same bytes.
@@ -84,32 +85,42 @@ async fn drop_blob(services: &Services, content: Id) {
     }
 }
 
-/// Makes this node have what the store wants of the pack; returns the directory if something changed.
-pub async fn follow(services: &Services, word: &PackContent) -> Result<Option<PathBuf>, InstallError> {
+/// Switching is one at a time on a node: who holds this knows that the store's word is what he last read.
+pub(super) async fn turn() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// Whether what this node has in force is what the store wants.
+pub async fn is_in_force(services: &Services, word: &PackContent) -> Result<bool, InstallError> {
+    let (root, pack, content) = (packs_root(&services.settings), word.pack.clone(), word.content);
+    blocking(move || Ok(current(&root, &pack) == Some(content))).await
+}
+
+/// Unpacks what the store wants of the pack, unless it is on this disk; where it lies. Nothing uses it yet.
+pub async fn fetch(services: &Services, word: &PackContent) -> Result<PathBuf, InstallError> {
+    let root = packs_root(&services.settings);
+    let directory = revision(&root, &word.pack, word.content);
+    if tokio::fs::try_exists(&directory).await.unwrap_or(false) {
+        return Ok(directory);
+    }
+    let bytes = services.store.get_blob(word.content).await?;
+    let bytes = bytes.ok_or_else(|| InstallError::refused(format!("the content of pack \"{}\" is gone", word.pack)))?;
+    let (pack, content) = (word.pack.clone(), word.content);
+    blocking(move || unpack(&root, &pack, content, &bytes)).await?;
+    Ok(directory)
+}
+
+/// What begins from now on runs in this revision, which [`fetch`] has brought.
+pub async fn put_in_force(services: &Services, word: &PackContent) -> Result<(), InstallError> {
     let root = packs_root(&services.settings);
     let (pack, content) = (word.pack.clone(), word.content);
-    let is_there = {
-        let (root, pack) = (root.clone(), pack.clone());
-        blocking(move || Ok(current(&root, &pack) == Some(content))).await?
-    };
-    if is_there {
-        return Ok(None);
-    }
-    let known = revision(&root, &pack, content);
-    if !tokio::fs::try_exists(&known).await.unwrap_or(false) {
-        let bytes = services.store.get_blob(content).await?;
-        let bytes = bytes.ok_or_else(|| InstallError::refused(format!("the content of pack \"{pack}\" is gone")))?;
-        let (root, pack) = (root.clone(), pack.clone());
-        blocking(move || unpack(&root, &pack, content, &bytes)).await?;
-    }
-    let directory = root.join(&pack);
     blocking(move || {
         switch(&root, &pack, content)?;
         prune(&root, &pack, content);
         Ok(())
     })
-    .await?;
-    Ok(Some(directory))
+    .await
 }
 
 /// Removes a pack's link, or its directory if somebody put one there by hand.
@@ -170,20 +181,48 @@ fn switch(root: &Path, pack: &str, content: Id) -> Result<(), InstallError> {
     let failed = || InstallError::disk(format!("can't switch pack {pack}"));
     let link = root.join(pack);
     // Out of force from now on, not from when it was unpacked.
-    if let Some(old) = current(root, pack)
-        && let Ok(directory) = std::fs::File::open(revision(root, pack, old))
-    {
-        drop(directory.set_modified(SystemTime::now()));
+    if let Some(old) = current(root, pack) {
+        used(&revision(root, pack, old));
     }
     let draft = root.join(format!(".link-{}", uuid::Uuid::new_v4().simple()));
     std::os::unix::fs::symlink(Path::new(REVISIONS).join(pack).join(content.to_string()), &draft).map_err(failed())?;
     // A directory that was put there by hand gives way.
     if link.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-        let aside = root.join(REVISIONS).join(format!(".replaced-{pack}-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::rename(&link, &aside).map_err(failed())?;
+        let aside = aside(root, pack);
         drop(std::fs::remove_dir_all(&aside));
+        std::fs::rename(&link, &aside).map_err(failed())?;
     }
     std::fs::rename(&draft, &link).map_err(failed())
+}
+
+/// Where a directory that was put there by hand waits until its successor stays.
+fn aside(root: &Path, pack: &str) -> PathBuf {
+    root.join(REVISIONS).join(format!(".replaced-{pack}"))
+}
+
+/// A directory that was put there by hand comes back in place of what replaced it; whether there was one.
+pub async fn put_back(services: &Services, pack: &str) -> Result<bool, InstallError> {
+    let (root, pack) = (packs_root(&services.settings), pack.to_owned());
+    let aside = aside(&root, &pack);
+    if !tokio::fs::try_exists(&aside).await.unwrap_or(false) {
+        return Ok(false);
+    }
+    remove(services, &pack).await?;
+    let failed = InstallError::disk(format!("can't put pack {pack} back"));
+    tokio::fs::rename(&aside, root.join(&pack)).await.map_err(failed)?;
+    Ok(true)
+}
+
+/// Where the files of one commit of a pack lie, which isn't in force.
+pub(super) fn worktree(settings: &domain::Settings, pack: &str, commit: &str) -> PathBuf {
+    packs_root(settings).join(REVISIONS).join(pack).join(format!("at-{commit}"))
+}
+
+/// Somebody uses this revision, which isn't in force.
+pub(super) fn used(directory: &Path) {
+    if let Ok(directory) = std::fs::File::open(directory) {
+        drop(directory.set_modified(SystemTime::now()));
+    }
 }
 
 /// Removes what has been out of force for long.

@@ -59,12 +59,15 @@ async fn clone(workshop: &Workshop, url: &str, version: Option<&str>, target: &P
     let directory = target.to_string_lossy().into_owned();
     git.run(None, &["clone", "--no-checkout", "--quiet", "--", url, &directory]).await?;
     let commit = git.resolve(target, version).await?;
+    check_size(&workshop.environment, target, &commit.hash, tree::Limits::default()).await?;
     match &commit.branch {
         Some(branch) => git.run(Some(target), &["checkout", "--quiet", "--force", "-B", branch, &commit.hash]).await?,
         None => git.run(Some(target), &["checkout", "--quiet", "--force", "--detach", &commit.hash]).await?,
     };
     // What other branches hold is of no use here, and the address may hold a password.
     git.run(Some(target), &["remote", "set-url", "origin", &shown]).await?;
+    // The index with the times of this checkout would make the same commit another content each time.
+    git.run(Some(target), &["read-tree", "HEAD"]).await?;
     workshop.progress.say(format!("checked out {}", commit.hash));
     Ok(commit.hash)
 }
@@ -123,36 +126,75 @@ impl Git<'_> {
         found.ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// What it printed; its complaint as an error. Nothing of the repository's own is executed.
     async fn run(&self, directory: Option<&Path>, args: &[&str]) -> Result<String, InstallError> {
-        let mut command = tokio::process::Command::new("git");
-        if let Some(directory) = directory {
-            command.arg("-C").arg(directory);
+        let done = git(&self.workshop.environment, directory, args).await;
+        done.map_err(|error| InstallError::refused(error.to_string().replace(self.url, self.shown)))
+    }
+}
+
+/// What git printed; its complaint as an error. Nothing of the repository's own is executed.
+pub(super) async fn git(
+    environment: &[(String, String)],
+    directory: Option<&Path>,
+    args: &[&str],
+) -> Result<String, InstallError> {
+    let mut command = tokio::process::Command::new("git");
+    if let Some(directory) = directory {
+        command.arg("-C").arg(directory);
+    }
+    command
+        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false"])
+        // What the store holds of the same commit is the same bytes everywhere.
+        .args(["-c", "core.logAllRefUpdates=false", "-c", "gc.auto=0"])
+        // A pack belongs to who installed it, and is read by whoever runs actions.
+        .args(["-c", "safe.directory=*"])
+        .args(args)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "/bin/echo")
+        .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
+        .env("GIT_LFS_SKIP_SMUDGE", "1")
+        .env("GIT_TEMPLATE_DIR", "")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let done = tokio::time::timeout(GIT_TIMEOUT, command.output()).await;
+    let what = args.iter().find(|word| !word.starts_with('-')).copied().unwrap_or_default();
+    let failed = |reason: String| InstallError::refused(format!("git {what}: {reason}"));
+    match done {
+        Err(_) => Err(failed(format!("no end after {} s", GIT_TIMEOUT.as_secs()))),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(InstallError::refused("working with a repository needs `git` on this node"))
         }
-        command
-            .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false"])
-            .args(args)
-            .envs(self.workshop.environment.iter().map(|(name, value)| (name, value)))
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_ASKPASS", "/bin/echo")
-            .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
-            .env("GIT_LFS_SKIP_SMUDGE", "1")
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let done = tokio::time::timeout(GIT_TIMEOUT, command.output()).await;
-        let failed = |reason: String| InstallError::refused(format!("git {}: {reason}", args[0]));
-        match done {
-            Err(_) => Err(failed(format!("gave up on {} after {} s", self.shown, GIT_TIMEOUT.as_secs()))),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(InstallError::refused("installing from a repository needs `git` on this node"))
-            }
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Ok(Ok(output)) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            Ok(Ok(output)) => {
-                let complaint = String::from_utf8_lossy(&output.stderr).replace(self.url, self.shown);
-                let complaint: String = complaint.trim().chars().take(SHOWN).collect();
-                Err(failed(complaint))
-            }
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Ok(Ok(output)) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(Ok(output)) => {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            Err(failed(complaint.trim().chars().take(SHOWN).collect()))
         }
     }
+}
+
+/// Whether a commit's files are no more than a pack may have, before any of them is written: a small repository can
+/// hold files that fill a disk.
+pub(super) async fn check_size(
+    environment: &[(String, String)],
+    repo: &Path,
+    commit: &str,
+    limits: tree::Limits,
+) -> Result<(), InstallError> {
+    let listed = git(environment, Some(repo), &["ls-tree", "-r", "-l", "--full-tree", "-z", commit]).await?;
+    let (mut count, mut bytes) = (0_usize, 0_u64);
+    for line in listed.split('\0').filter(|line| !line.is_empty()) {
+        let size = line.split('\t').next().and_then(|head| head.split_whitespace().nth(3));
+        // Submodules have none.
+        bytes = bytes.saturating_add(size.and_then(|size| size.parse().ok()).unwrap_or(0));
+        count += 1;
+    }
+    if count > limits.entries {
+        return Err(InstallError::refused(format!("the pack is refused: it has more than {} files", limits.entries)));
+    }
+    if bytes > limits.bytes {
+        return Err(InstallError::refused(format!("the pack is refused: it has more than {} bytes", limits.bytes)));
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! [`install()`] does it all: [`source`] (what people write) → [`index`] (names to addresses) → [`fetch`] (git, copies)
 //! → [`tree`] (hostile content is refused) → a check of all metadata → [`bundle`] (one blob for all nodes)
 //! → [`deploy`] (the store's word and this node's disk) → [`virtualenv`] → registration. [`distribution`] runs on every
-//! node and follows.
+//! node and follows; [`reports`] tells what each node has. [`revision`] brings out other revisions of a pack.
 
 pub mod bundle;
 pub mod deploy;
@@ -12,6 +12,8 @@ pub mod distribution;
 pub mod error;
 pub mod fetch;
 pub mod index;
+pub mod reports;
+pub mod revision;
 pub mod run;
 pub mod source;
 pub mod steps;

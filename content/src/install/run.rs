@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use model::{Id, PackContent};
 use serde_json::{Value, json};
 
-use super::deploy;
 use super::error::InstallError;
 use super::source::Source;
 use super::steps::{Staged, Staging, missing, stage};
 use super::virtualenv::{self, Order};
 use super::{SYSTEM_PACKS, Workshop};
+use super::{deploy, distribution, reports};
 use crate::register::{Kind, RegisterRequest, register};
 use crate::unload::unload;
 
 /// Rounds of looking for dependencies of dependencies.
 const ROUNDS: usize = 10;
+
+/// How long other nodes may take that have no virtualenv to build.
+const SPREAD: Duration = Duration::from_secs(30);
 
 /// What to install.
 #[derive(Debug, Clone)]
@@ -98,10 +102,11 @@ pub async fn install(workshop: &Workshop, request: &InstallRequest) -> Result<In
         }
         wanted = found.sources;
     }
+    let mut builds = false;
     for one in &staged {
         let order =
             Order { pack: &one.pack.reference, pack_directory: &one.directory, anew: false, timeout: request.timeout };
-        virtualenv::ensure(workshop, order).await?;
+        builds |= virtualenv::build(workshop, order).await?.is_some();
     }
     put_in_force(workshop, request, &mut staged).await?;
     for one in &staged {
@@ -109,6 +114,8 @@ pub async fn install(workshop: &Workshop, request: &InstallRequest) -> Result<In
         done.warnings.extend(python_2_warning(&one.pack.reference, versions));
         done.packs.push(one.pack.reference.clone());
     }
+    let patience = if builds { request.timeout } else { SPREAD };
+    done.warnings.extend(reports::wait(workshop, &done.packs, patience).await?);
     Ok(done)
 }
 
@@ -133,9 +140,7 @@ pub async fn download(workshop: &Workshop, packs: &[String], force: bool) -> Res
             let pack = one.pack.reference;
             let old = deploy::wanted(services, &pack).await?;
             deploy::publish(services, &pack, one.bundle, &one.source).await?;
-            if let Some(word) = deploy::wanted(services, &pack).await? {
-                deploy::follow(services, &word).await?;
-            }
+            distribution::ensure(workshop, &pack).await?;
             deploy::forget(services, &pack, old).await;
             Ok::<_, InstallError>(pack)
         };
@@ -169,11 +174,11 @@ async fn put_in_force(
             let pack = one.pack.reference.as_str();
             workshop.progress.say(format!("distributing {pack}"));
             let bytes = std::mem::take(&mut one.bundle);
-            before.push((pack.to_owned(), deploy::wanted(services, pack).await?));
+            let environment = virtualenv::current(&services.settings.base_path, pack).await;
+            let old = deploy::wanted(services, pack).await?;
+            before.push(Before { pack: pack.to_owned(), content: old, environment });
             deploy::publish(services, pack, bytes, &one.source).await?;
-            if let Some(word) = deploy::wanted(services, pack).await? {
-                deploy::follow(services, &word).await?;
-            }
+            distribution::ensure(workshop, pack).await?;
         }
         // Dependencies first: rules name triggers of other packs.
         let names: Vec<String> = staged.iter().rev().map(|one| one.pack.reference.clone()).collect();
@@ -186,15 +191,15 @@ async fn put_in_force(
     let outcome = attempt.await;
     match outcome {
         Ok(()) => {
-            for (pack, old) in before {
-                deploy::forget(services, &pack, old).await;
+            for one in before {
+                deploy::forget(services, &one.pack, one.content).await;
             }
             Ok(())
         }
         Err(error) => {
-            for (pack, old) in before {
-                if let Err(error) = undo(workshop, &pack, old).await {
-                    tracing::error!(pack, %error, "what was installed of the pack can't be undone");
+            for one in before {
+                if let Err(error) = undo(workshop, &one).await {
+                    tracing::error!(pack = one.pack, %error, "what was installed of the pack can't be undone");
                 }
             }
             Err(error)
@@ -202,21 +207,38 @@ async fn put_in_force(
     }
 }
 
+/// What there was of a pack.
+#[derive(Debug)]
+struct Before {
+    pack: String,
+    content: Option<PackContent>,
+    environment: Option<Id>,
+}
+
 /// Back to what there was.
-async fn undo(workshop: &Workshop, pack: &str, old: Option<model::PackContent>) -> Result<(), InstallError> {
+async fn undo(workshop: &Workshop, before: &Before) -> Result<(), InstallError> {
     let services = &workshop.services;
-    match old {
+    let pack = before.pack.as_str();
+    let registers_again = match &before.content {
         Some(old) => {
-            deploy::restore(services, &old).await?;
-            deploy::follow(services, &old).await?;
-            let request = RegisterRequest { packs: Some(vec![pack.to_owned()]), kinds: None, fail_on_failure: false };
-            register(services, &request).await?;
+            deploy::restore(services, old).await?;
+            distribution::bring(workshop, old).await?;
+            true
         }
         None => {
             unload(services, &[pack.to_owned()]).await?;
             deploy::withdraw(services, pack).await?;
-            deploy::remove(services, pack).await?;
+            virtualenv::put_in_force(&services.settings.base_path, pack, before.environment).await?;
+            let is_back = deploy::put_back(services, pack).await?;
+            if !is_back {
+                deploy::remove(services, pack).await?;
+            }
+            is_back
         }
+    };
+    if registers_again {
+        let request = RegisterRequest { packs: Some(vec![pack.to_owned()]), kinds: None, fail_on_failure: false };
+        register(services, &request).await?;
     }
     Ok(())
 }

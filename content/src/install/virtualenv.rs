@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use model::Id;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -23,6 +23,10 @@ const MAX_REQUIREMENTS: u64 = 1024 * 1024;
 const SHOWN_LINES: usize = 40;
 
 const ENVIRONMENTS: &str = ".envs";
+
+/// How long a virtualenv out of use stays for what still runs in it.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
 const MARK: &str = ".squall-complete";
 
 /// What to build.
@@ -35,56 +39,100 @@ pub struct Order<'a> {
     pub timeout: Duration,
 }
 
-/// Builds the pack's virtualenv if it asks for packages; says whether there is one now.
+/// Builds the pack's virtualenv if it asks for packages, and puts it in force; says whether there is one now.
 pub async fn ensure(workshop: &Workshop, order: Order<'_>) -> Result<bool, InstallError> {
+    let built = build(workshop, order).await?;
+    put_in_force(&workshop.services.settings.base_path, order.pack, built).await?;
+    Ok(built.is_some())
+}
+
+/// Builds the virtualenv that this revision of the pack asks for, unless it is there: nothing uses it yet. None if it
+/// asks for no packages.
+pub async fn build(workshop: &Workshop, order: Order<'_>) -> Result<Option<Id>, InstallError> {
     let requirements = order.pack_directory.join("requirements.txt");
-    let Ok(meta) = tokio::fs::metadata(&requirements).await else { return Ok(false) };
+    let Ok(meta) = tokio::fs::metadata(&requirements).await else { return Ok(None) };
     if meta.len() > MAX_REQUIREMENTS {
         return Err(InstallError::refused(format!("requirements.txt has more than {MAX_REQUIREMENTS} bytes")));
     }
     let text = tokio::fs::read_to_string(&requirements).await.map_err(InstallError::disk("requirements.txt"))?;
-    let base = std::path::absolute(&workshop.services.settings.base_path).map_err(InstallError::disk("base path"))?;
-    let virtualenvs = base.join("virtualenvs");
+    let environments = absolute(&workshop.services.settings.base_path)?.join(ENVIRONMENTS);
     let python = workshop.python.clone().unwrap_or_else(|| PathBuf::from("python3"));
     let interpreter = identify(&python).await?;
     let hash = Id::of_content(format!("{interpreter}\0{ALWAYS}\0{text}").as_bytes());
-    let directory = virtualenvs.join(ENVIRONMENTS).join(hash.to_string());
-    let link = Link { virtualenvs: &virtualenvs, pack: order.pack, hash };
+    let directory = environments.join(hash.to_string());
     if !order.anew && directory.join(MARK).is_file() {
         workshop.progress.say(format!("the virtualenv of {} is there already", order.pack));
-        link.set().await?;
-        return Ok(true);
+        return Ok(Some(hash));
     }
-    tokio::fs::create_dir_all(&virtualenvs.join(ENVIRONMENTS)).await.map_err(InstallError::disk("virtualenvs"))?;
-    let _lock = lock(virtualenvs.join(ENVIRONMENTS).join(format!("{hash}.lock")), order.timeout).await?;
+    tokio::fs::create_dir_all(&environments).await.map_err(InstallError::disk("virtualenvs"))?;
+    let _lock = lock(environments.join(format!("{hash}.lock")), order.timeout).await?;
     if order.anew || !directory.join(MARK).is_file() {
         let build = Build { workshop, directory: &directory, python: &python, requirements: &requirements };
         let built = tokio::time::timeout(order.timeout, build.run(order.pack)).await;
-        match built {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                drop(tokio::fs::remove_dir_all(&directory).await);
-                return Err(error);
-            }
-            Err(_) => {
-                drop(tokio::fs::remove_dir_all(&directory).await);
-                return Err(InstallError::refused(format!(
-                    "building the virtualenv of pack \"{}\" took more than {} s",
-                    order.pack,
-                    order.timeout.as_secs()
-                )));
-            }
+        let built = built.unwrap_or_else(|_| {
+            Err(InstallError::refused(format!(
+                "building the virtualenv of pack \"{}\" took more than {} s",
+                order.pack,
+                order.timeout.as_secs()
+            )))
+        });
+        if let Err(error) = built {
+            drop(tokio::fs::remove_dir_all(&directory).await);
+            return Err(error);
         }
     }
-    link.set().await?;
-    Ok(true)
+    Ok(Some(hash))
 }
 
-/// Removes the pack's link, and virtualenvs that no link leads to.
+/// Makes what runs from now on use this virtualenv, or none. A directory that somebody made by hand gives way only to
+/// another virtualenv.
+pub async fn put_in_force(base_path: &Path, pack: &str, environment: Option<Id>) -> Result<(), InstallError> {
+    let virtualenvs = absolute(base_path)?;
+    let link = virtualenvs.join(pack);
+    blocking(move || {
+        let failed = || InstallError::disk("can't link the virtualenv");
+        let old = std::fs::read_link(&link).ok();
+        let target = environment.map(|hash| Path::new(ENVIRONMENTS).join(hash.to_string()));
+        if old == target {
+            return Ok(());
+        }
+        if let Some(old) = &old {
+            touch(&virtualenvs.join(old));
+        }
+        let Some(target) = target else { return std::fs::remove_file(&link).map_err(failed()) };
+        if link.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+            std::fs::remove_dir_all(&link).map_err(failed())?;
+        }
+        let draft = virtualenvs.join(format!(".link-{}", uuid::Uuid::new_v4().simple()));
+        std::os::unix::fs::symlink(target, &draft).map_err(failed())?;
+        std::fs::rename(&draft, &link).map_err(failed())
+    })
+    .await
+}
+
+/// The virtualenv in force, if it is one of ours.
+pub async fn current(base_path: &Path, pack: &str) -> Option<Id> {
+    let target = tokio::fs::read_link(base_path.join("virtualenvs").join(pack)).await.ok()?;
+    target.strip_prefix(ENVIRONMENTS).ok()?.to_str()?.parse().ok()
+}
+
+fn absolute(base_path: &Path) -> Result<PathBuf, InstallError> {
+    Ok(std::path::absolute(base_path).map_err(InstallError::disk("base path"))?.join("virtualenvs"))
+}
+
+/// Out of force from now on.
+fn touch(environment: &Path) {
+    if let Ok(mark) = std::fs::File::options().append(true).open(environment.join(MARK)) {
+        drop(mark.set_modified(SystemTime::now()));
+    }
+}
+
+/// Removes the pack's link, its virtualenv unless another pack shares it, and those that have been out of use for long.
 pub async fn remove(base_path: &Path, pack: &str) -> Result<(), InstallError> {
     let virtualenvs = base_path.join("virtualenvs");
     let path = virtualenvs.join(pack);
     blocking(move || {
+        let own = std::fs::read_link(&path).ok().and_then(|target| target.file_name().map(PathBuf::from));
         let removed = match path.symlink_metadata() {
             Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path),
             Ok(_) => std::fs::remove_file(&path),
@@ -99,41 +147,17 @@ pub async fn remove(base_path: &Path, pack: &str) -> Result<(), InstallError> {
             .filter_map(|target| target.file_name().map(PathBuf::from))
             .collect();
         for entry in std::fs::read_dir(virtualenvs.join(ENVIRONMENTS)).into_iter().flatten().flatten() {
-            let unused = !linked.contains(&PathBuf::from(entry.file_name()));
-            // One that is being built has no mark yet.
-            if unused && entry.path().join(MARK).is_file() {
+            let name = PathBuf::from(entry.file_name());
+            // One that is being built has no mark yet; what runs keeps the one that it began with.
+            let Ok(mark) = std::fs::metadata(entry.path().join(MARK)) else { continue };
+            let age = mark.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            if !linked.contains(&name) && (own.as_ref() == Some(&name) || age.is_some_and(|age| age > KEEP)) {
                 drop(std::fs::remove_dir_all(entry.path()));
             }
         }
         Ok(())
     })
     .await
-}
-
-struct Link<'a> {
-    virtualenvs: &'a Path,
-    pack: &'a str,
-    hash: Id,
-}
-
-impl Link<'_> {
-    async fn set(&self) -> Result<(), InstallError> {
-        let (virtualenvs, pack, hash) = (self.virtualenvs.to_owned(), self.pack.to_owned(), self.hash);
-        blocking(move || {
-            let failed = || InstallError::disk("can't link the virtualenv");
-            let (target, link) = (Path::new(ENVIRONMENTS).join(hash.to_string()), virtualenvs.join(&pack));
-            if std::fs::read_link(&link).is_ok_and(|old| old == target) {
-                return Ok(());
-            }
-            if link.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-                std::fs::remove_dir_all(&link).map_err(failed())?;
-            }
-            let draft = virtualenvs.join(format!(".link-{}", uuid::Uuid::new_v4().simple()));
-            std::os::unix::fs::symlink(target, &draft).map_err(failed())?;
-            std::fs::rename(&draft, &link).map_err(failed())
-        })
-        .await
-    }
 }
 
 /// What makes virtualenvs of this interpreter what they are.
@@ -234,9 +258,11 @@ impl Build<'_> {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{program}: {error}"))?;
+        let mut group = Group(child.id());
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (out, err) = tokio::join!(self.lines(out), self.lines(err));
         let status = child.wait().await.map_err(|error| format!("{program}: {error}"))?;
+        group.0 = None;
         if status.success() { Ok(()) } else { Err(format!("{out} (stderr: {err})")) }
     }
 
@@ -254,6 +280,18 @@ impl Build<'_> {
             last.push_back(line);
         }
         last.into_iter().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Who builds for pip goes with it, if it is stopped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
+            // Whoever is gone already needs no signal.
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
     }
 }
 

@@ -179,6 +179,7 @@ fn content(method: &str, pattern: &str) -> Option<Doc> {
         ("GET", "/packs/index") => shows("What the indexes of packs know.", Answer::Object),
         ("POST", "/packs/index/search") => shows("Packs of the indexes.", Answer::Json).shape(&packs::index::SEARCH),
         ("GET", "/packs/index/health") => shows("Whether the indexes of packs answer.", Answer::Object),
+        ("GET", "/packs/{ref}/nodes") => shows("Which nodes have the pack in force.", Answer::Object),
         ("GET", "/runnertypes") => lists("Runners.", &runner_types::SPEC, "RunnerType"),
         ("GET", "/runnertypes/{name}") => one("A runner.", "RunnerType"),
         ("PUT", "/runnertypes/{name}") => one("Switches a runner on or off.", "RunnerType").shape(&runner_types::BODY),

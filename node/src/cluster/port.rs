@@ -8,6 +8,7 @@ use raft::RaftError;
 use serde_json::Value;
 
 use super::shown::shown;
+use crate::config::Role;
 use crate::membership::Membership;
 
 /// The group as the API shows it.
@@ -18,6 +19,27 @@ impl GroupPort {
     fn is_member(&self, name: &str) -> Result<(), ClusterError> {
         let known = self.0.group().status().members.iter().any(|member| member.name == name);
         if known { Ok(()) } else { Err(ClusterError::NotFound(format!("\"{name}\" is not a member of the cluster"))) }
+    }
+}
+
+/// The group as work on packs asks for it.
+#[derive(Debug)]
+pub struct GroupNodes {
+    pub name: String,
+    pub membership: Arc<Membership>,
+}
+
+impl domain::Nodes for GroupNodes {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn with_packs(&self) -> Option<Vec<String>> {
+        self.membership.live_sessions()?;
+        let holds = |role: &String| role == Role::Runner.name() || role == Role::Sensors.name();
+        let sessions = self.membership.group().status().sessions;
+        let up = sessions.into_iter().filter(|one| !one.suspended && !one.draining && one.roles.iter().any(holds));
+        Some(up.map(|one| one.node).collect())
     }
 }
 

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::runner::{Ending, Failure, Run, Runner};
 use crate::shell::args::{quote, script_arguments};
-use crate::shell::execute::text;
 use crate::shell::{ShellRun, execute};
 
 #[derive(Debug)]
@@ -18,10 +17,8 @@ pub struct LocalShellScript;
 impl Runner for LocalShellScript {
     async fn run(&self, run: &mut Run<'_>) -> Result<Ending, Failure> {
         let parameters = &run.parameters.runner;
-        if let Some(version) = text(parameters, "content_version") {
-            return Err(content_version(version));
-        }
-        let file = run.entry_file(&run.pack_directory().await?)?;
+        let directory = run.content_directory(&run.pack_directory().await?).await?;
+        let file = run.entry_file(&directory)?;
         make_executable(&file).await;
         let kwarg_op = parameters.get("kwarg_op").and_then(Value::as_str).unwrap_or("--");
         let arguments = script_arguments(&run.action.parameters, &run.parameters.action, kwarg_op);
@@ -32,11 +29,6 @@ impl Runner for LocalShellScript {
         let debug = parameters.get("debug") == Some(&Value::Bool(true));
         execute(run, ShellRun { command, debug }).await
     }
-}
-
-/// Git worktrees of older pack revisions come with the packs' revisions.
-pub fn content_version(version: &str) -> Failure {
-    Failure::new(format!("content_version \"{version}\" is not supported on this node"))
 }
 
 /// As far as we may; where the shell can't run the script, it says so.

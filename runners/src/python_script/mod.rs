@@ -24,10 +24,8 @@ use async_trait::async_trait;
 pub use host::PythonHost;
 use serde_json::Value;
 
-use crate::local_shell_script::content_version;
 use crate::process::{Limits, supervise};
 use crate::runner::{Ending, Failure, Run, Runner};
-use crate::shell::execute::text;
 use crate::shell::outcome::out_of_memory;
 
 /// StackStorm's default of the parameter `timeout`, seconds.
@@ -42,13 +40,11 @@ pub struct PythonScript;
 #[async_trait]
 impl Runner for PythonScript {
     async fn run(&self, run: &mut Run<'_>) -> Result<Ending, Failure> {
-        if let Some(version) = text(&run.parameters.runner, "content_version") {
-            return Err(content_version(version));
-        }
         let pack_directory = run.pack_directory().await?;
         let interpreter = run.host.python.interpreter(run, &pack_directory).await?;
+        let content_directory = run.content_directory(&pack_directory).await?;
         let group = run.host.group(run.execution.id.to_string()).await?;
-        let request = request::build(run, &pack_directory, &interpreter, group.as_ref()).await?;
+        let request = request::build(run, &content_directory, &interpreter, group.as_ref()).await?;
         let timeout = run.parameters.runner.get("timeout").and_then(Value::as_u64).unwrap_or(DEFAULT_TIMEOUT);
         let limits = Limits {
             timeout: Some(Duration::from_secs(timeout)),

@@ -3,6 +3,7 @@
 pub mod files;
 pub mod index;
 pub mod install;
+pub mod nodes;
 pub mod register;
 
 use model::{Id, Pack, Versioned};
