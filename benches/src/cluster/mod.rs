@@ -2,6 +2,7 @@
 
 mod executions;
 mod failover;
+mod packs;
 mod rolling;
 mod sensors;
 mod ticks;
@@ -13,7 +14,7 @@ use e2e::Api;
 use e2e::lab::{Lab, LabOptions};
 
 /// What `cluster` measures if nothing is named.
-pub const ALL: [&str; 7] = ["latency", "backlog", "workflows", "failover", "ticks", "sensors", "rolling"];
+pub const ALL: [&str; 8] = ["latency", "backlog", "workflows", "packs", "failover", "ticks", "sensors", "rolling"];
 
 /// A number from the environment, for shorter or longer runs.
 fn number(name: &str, default: usize) -> usize {
@@ -28,6 +29,7 @@ pub async fn run(bin_dir: &Path, names: &[String]) -> Result<()> {
             "latency" => executions::latency(&mut lab(bin_dir, 3, &[]).await?).await?,
             "backlog" => executions::backlog(bin_dir).await?,
             "workflows" => executions::workflows(bin_dir).await?,
+            "packs" => packs::run(&mut lab(bin_dir, 1, &[]).await?).await?,
             "failover" => failover::run(&mut lab(bin_dir, 1, &[]).await?).await?,
             "ticks" => ticks::run(&mut lab(bin_dir, 1, &[]).await?).await?,
             "sensors" => sensors::run(&mut lab(bin_dir, 1, &[]).await?).await?,
