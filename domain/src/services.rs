@@ -29,6 +29,8 @@ pub struct Settings {
     pub pack_dirs: Vec<PathBuf>,
     /// Indexes of packs: addresses or files, of which the first that knows a pack counts.
     pub index_urls: Vec<String>,
+    /// The group that installed packs belong to; the node's own if none is given.
+    pub pack_group: Option<String>,
     /// `log.mask_secrets` and `api.mask_secrets`.
     pub mask_secrets: bool,
     /// Whether chunks of output are stored while an action runs.
@@ -55,6 +57,7 @@ impl Default for Settings {
             base_path: PathBuf::from("/opt/stackstorm"),
             pack_dirs: Vec::new(),
             index_urls: vec!["https://index.stackstorm.org/v1/index.json".to_owned()],
+            pack_group: None,
             mask_secrets: true,
             stream_output: true,
             inline_result_limit: 64 * 1024,

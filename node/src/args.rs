@@ -196,6 +196,8 @@ pub struct DevArguments {
     #[arg(long)]
     pub demo: bool,
     #[command(flatten)]
+    pub sensor: SensorArguments,
+    #[command(flatten)]
     pub log: LogArguments,
 }
 
@@ -205,7 +207,16 @@ pub struct ServerArguments {
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     #[command(flatten)]
+    pub sensor: SensorArguments,
+    #[command(flatten)]
     pub log: LogArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct SensorArguments {
+    /// Run this sensor alone, though it is disabled, and exit with its exit code when it ends: [sensors] only.
+    #[arg(long, value_name = "PACK.CLASS")]
+    pub sensor_ref: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use clap::Parser;
 
-use crate::args::{Arguments, Command, DevArguments, LogArguments, PackCommand};
+use crate::args::{Arguments, Command, DevArguments, LogArguments, PackCommand, SensorArguments};
 use crate::config::{Config, Listen};
 use crate::run::Extras;
 
@@ -39,6 +39,9 @@ fn main() -> ExitCode {
             // Tests that failed have said so themselves.
             if let Some(pack_test::Failed(code)) = error.downcast_ref() {
                 return ExitCode::from(*code);
+            }
+            if let Some(roles::SensorEnded(code)) = error.downcast_ref() {
+                return ExitCode::from(u8::try_from(*code).unwrap_or(1));
             }
             let _ = writeln!(std::io::stderr(), "squall: {error:#}");
             ExitCode::FAILURE
@@ -58,10 +61,15 @@ fn start(arguments: Arguments) -> Result<()> {
         Command::Cluster(command) => return cluster::run(command),
         Command::Rbac(command) => return rbac::run(command),
         Command::Pack(PackCommand::Test(test)) => return pack_test::run(&test),
-        Command::Dev(dev) => (dev_config(&dev)?, Extras { greet: true, demo: dev.demo }),
+        Command::Dev(dev) => {
+            let mut config = dev_config(&dev)?;
+            apply_sensor(&mut config, dev.sensor);
+            (config, Extras { greet: true, demo: dev.demo })
+        }
         Command::Server(server) => {
             let mut config = config::load(&Config::default(), Some(&server.config))?;
             apply_log(&mut config, &server.log);
+            apply_sensor(&mut config, server.sensor);
             (config, Extras::default())
         }
     };
@@ -85,6 +93,12 @@ fn dev_config(dev: &DevArguments) -> Result<Config> {
     }
     apply_log(&mut config, &dev.log);
     Ok(config)
+}
+
+fn apply_sensor(config: &mut Config, sensor: SensorArguments) {
+    if sensor.sensor_ref.is_some() {
+        config.sensors.only = sensor.sensor_ref;
+    }
 }
 
 fn apply_log(config: &mut Config, log: &LogArguments) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use model::{Duty, Lease, Session};
+use raft::state::SENSOR_ROLE;
 use raft::{ClusterOptions, Group, Options, RaftError, TlsFiles};
 use runners::sensors::partition::Pins;
 use tokio::sync::watch;
@@ -111,6 +112,13 @@ impl Membership {
         if is_known { Ok(()) } else { self.group.want_sensors(refs, pins).await }
     }
 
+    /// Sensors that have a node of their own.
+    pub fn dedicated_sensors(&self) -> BTreeSet<String> {
+        let sessions = self.group.status().sessions;
+        let roles = sessions.iter().flat_map(|session| &session.roles);
+        roles.filter_map(|role| role.strip_prefix(SENSOR_ROLE)).map(str::to_owned).collect()
+    }
+
     /// Names of all members, and of this node.
     pub fn node_names(&self) -> Vec<String> {
         let status = self.group.status();
@@ -161,6 +169,7 @@ fn options(data: &DataDir, name: &str, config: &Config) -> Result<Options> {
     options.lease = config.raft.lease.0;
     options.session_ttl = config.raft.session_ttl.0;
     options.roles = config.node.roles.iter().map(|role| role.name().to_owned()).collect();
+    options.roles.extend(config.sensors.only.iter().map(|sensor| format!("{SENSOR_ROLE}{sensor}")));
     options.duties = duties(config);
     options.cluster = cluster(config)?;
     Ok(options)

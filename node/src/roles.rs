@@ -1,5 +1,6 @@
 //! The roles of a node: each one a task that ends when it is told to, in an order that loses nothing.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,11 @@ use crate::membership::Membership;
 use crate::run::hostname;
 use crate::telemetry::Telemetry;
 use crate::workflows::{ActionChain, Orquesta, Workflows};
+
+/// The only sensor of this node ended, with this exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("the sensor ended with exit code {0}")]
+pub struct SensorEnded(pub i32);
 
 /// What roles are made from.
 pub struct Wiring<'a> {
@@ -261,14 +267,24 @@ fn start_sensors(wiring: &Wiring<'_>, options: SensorOptions, tokens: ActionToke
     });
     let owned = membership.sensors();
     let container = SensorContainer::new(services.clone(), options, tokens, owned, release);
-    roles.turns.run("sensors", |cancel| container.run(cancel));
+    let cancel = roles.turns.cancel.clone();
+    roles.turns.spawn("sensors", async move {
+        match container.run(cancel).await {
+            None => Ok(()),
+            Some(code) => Err(SensorEnded(code).into()),
+        }
+    });
     let (followed, wanting) = (services.clone(), membership.clone());
     let partition = wiring.config.sensors.partition();
+    let only = wiring.config.sensors.only.clone();
     roles.turns.run("wanted sensors", |cancel| async move {
         let told = parking_lot::Mutex::new(String::new());
         let (partition, told, store) = (&partition, &told, followed.store.as_ref());
-        let want = |refs| {
+        let want = |mut refs: BTreeSet<String>| {
             let membership = wanting.clone();
+            // Whether they are enabled or not.
+            refs.extend(membership.dedicated_sensors());
+            refs.extend(only.clone());
             async move {
                 let pins = partition.pins(store, &refs, &membership.node_names()).await.inspect_err(|error| {
                     // Tried again and again; said once.
@@ -291,6 +307,7 @@ fn sensor_options(config: &Config, addresses: &Addresses, sdk: PathBuf) -> Senso
         api_url: addresses.api_url(),
         api_socket: addresses.socket.clone(),
         token_ttl: config.auth.service_token_ttl.0,
+        only: config.sensors.only.clone(),
         ..SensorOptions::default()
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use coordinator::Coordinator;
 use domain::{Services, Settings};
 use gateway::{Mount, Readiness, Socket, Starting};
-use model::{RoleAssignment, SystemClock};
+use model::{RoleAssignment, SensorType, SystemClock};
 use store::{Query, Store, StoreError, StoreExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -183,6 +183,9 @@ async fn prepare(config: &Config, board: &Board) -> Result<Prepared> {
     let services = services(&store, &bus, coordinator, settings, &mut secrets);
     bootstrap(&services, system_packs, &data, board).await?;
     system_roles(config, services.store.as_ref(), board).await?;
+    if let Some(sensor) = &config.sensors.only {
+        only_sensor(sensor, services.store.as_ref(), board).await?;
+    }
     Ok(Prepared { services, store, bus, workflow, membership, data, secrets, sdk })
 }
 
@@ -212,6 +215,20 @@ async fn bootstrap(
         })
     })
     .await
+}
+
+/// The sensor that this node is there for has to be registered.
+async fn only_sensor(sensor: &str, store: &dyn Store, board: &Board) -> Result<()> {
+    let found = until(board, "store", || async {
+        store.total::<SensorType>(&Query::eq("ref", sensor)).await.map_err(|error| {
+            let away = matches!(error, StoreError::Unavailable(_));
+            let error = anyhow!(error).context("the sensor can't be looked for");
+            if away { Failure::Away(error) } else { Failure::Fatal(error) }
+        })
+    })
+    .await?;
+    ensure!(found > 0, "key `sensors.only`: no sensor \"{sensor}\" is registered");
+    Ok(())
 }
 
 /// Puts the system's roles in place, and says so if RBAC is on and leaves the system's own user without any.
@@ -247,6 +264,7 @@ fn settings(config: &Config, data: &DataDir, system_packs: &std::path::Path) -> 
     }
     Settings {
         index_urls,
+        pack_group: config.content.pack_group.clone(),
         system_user: config.system.user.clone(),
         webui_base_url: config.api.web_url.clone(),
         base_path: config.content.base_path.clone().unwrap_or_else(|| data.root.clone()),

@@ -141,6 +141,11 @@ impl Node {
     /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM);
+        self.ended(deadline).await
+    }
+
+    /// Waits for the end; a node that doesn't is killed.
+    pub async fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + deadline;
         let mut child = self.child.take().context("the node isn't running")?;
         loop {

@@ -274,10 +274,69 @@ async fn settled(lab: &Lab, api: &Api) {
         let nodes: BTreeSet<&str> = sensors.iter().filter_map(|sensor| sensor["node"].as_str()).collect();
         let calm = sensors.iter().all(|sensor| sensor["moves"] == false && sensor["node"].is_string());
         let recent = ticks(api, Utc::now() - chrono::Duration::milliseconds(1500)).await.ok()?;
-        let speaking: BTreeSet<&str> = recent.iter().map(|tick| tick.sensor.as_str()).collect();
-        (nodes.len() == 3 && calm && speaking.len() == COUNT).then_some(())
+        let mut speaking: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+        for tick in &recent {
+            speaking.entry(&tick.sensor).or_default().insert(tick.pid);
+        }
+        // Where two processes spoke, one was that of the owner before.
+        let alone = speaking.values().all(|pids| pids.len() == 1);
+        (nodes.len() == 3 && calm && speaking.len() == COUNT && alone).then_some(())
     })
     .await;
-    // What spoke just now may have been the process of the owner before.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+/// A node for one sensor: it runs that one and no other, though it is disabled, and no other node does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sensor_with_a_node_of_its_own() -> Result<()> {
+    let Some(mut lab) = Lab::start(LabOptions::default()).await? else { return Ok(()) };
+    for node in &lab.nodes {
+        write_pack(&node.dir.join("data"))?;
+    }
+    let api = lab.admin(0).await;
+    api.post("/v1/packs/register", &json!({"packs": ["lab"], "types": ["all"]})).await?;
+    settled(&lab, &api).await;
+
+    lab.stop(2, Duration::from_secs(60)).await?;
+    lab.nodes[2].sensor_ref = Some("lab.S0".to_owned());
+    lab.restart(2).await?;
+    eventually("S0 has its node, and the node has S0", Duration::from_secs(60), || async {
+        let owners = owners(&lab, &api, None).await;
+        owners.iter().all(|(sensor, node)| (sensor == "S0") == (node == "n3")).then_some(())
+    })
+    .await;
+    let since = Utc::now() + chrono::Duration::seconds(1);
+    let pid = eventually("it speaks from there", Duration::from_secs(60), || async {
+        let heard = ticks(&api, since).await.ok()?;
+        let mine: BTreeSet<i64> = heard.iter().filter(|tick| tick.sensor == "S0").map(|tick| tick.pid).collect();
+        (mine.len() == 1).then(|| mine.first().copied()).flatten()
+    })
+    .await;
+    // Its end is the node's; others take it over, for it is enabled.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+    eventually("another node has S0", Duration::from_secs(60), || async {
+        let owners = owners(&lab, &api, None).await;
+        (owners["S0"] != "n3").then_some(())
+    })
+    .await;
+    lab.kill(2);
+
+    let body = json!({"enabled": false});
+    let reply = api.call(Method::PUT, "/v1/sensortypes/lab.S5", Some(&body)).await?;
+    anyhow::ensure!(reply.status == 200, "{}", reply.text);
+    lab.nodes[2].sensor_ref = Some("lab.S5".to_owned());
+    lab.restart(2).await?;
+    let owners = eventually("the disabled one runs on its node", Duration::from_secs(60), || async {
+        let owners = owners(&lab, &api, None).await;
+        (owners["S5"] == "n3").then_some(owners)
+    })
+    .await;
+    assert_eq!(owners.values().filter(|node| *node == "n3").count(), 1, "{owners:?}");
+    let since = Utc::now();
+    eventually("and speaks", Duration::from_secs(60), || async {
+        let heard = ticks(&api, since).await.ok()?;
+        heard.iter().any(|tick| tick.sensor == "S5").then_some(())
+    })
+    .await;
+    one_after_the_other(&ticks(&api, since).await?);
+    Ok(())
 }

@@ -174,3 +174,29 @@ async fn a_strangers_pack_installs_and_runs() -> Result<()> {
     assert!(!node.data_dir.join("packs/weatherman").exists());
     Ok(())
 }
+
+/// With uv where it is; its virtualenvs serve actions as pip's do.
+#[tokio::test(flavor = "multi_thread")]
+async fn virtualenvs_are_made_with_uv_where_it_is() -> Result<()> {
+    let installed = tokio::task::spawn_blocking(|| e2e::programs("uv-venv", &["uv==0.13.9"])).await??;
+    let Some(programs) = installed else { return Ok(()) };
+    let dir = tempfile::tempdir()?;
+    let repo = repository(dir.path())?;
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    // As pip is told on this machine.
+    let find = std::env::var("PIP_FIND_LINKS").unwrap_or_default();
+    let settings = dir.path().join("uv.toml");
+    std::fs::write(&settings, if find.is_empty() { String::new() } else { format!("find-links = [{find:?}]\n") })?;
+    let env = vec![("PATH".to_owned(), path), ("UV_CONFIG_FILE".to_owned(), settings.display().to_string())];
+    let node = Node::start_with(NodeOptions { env }).await?;
+    let api = node.admin().await?;
+    let id = api.run("packs.install", json!({"packs": [format!("file://{}=1.2.0", repo.path.display())]})).await?;
+    let done = api.finished(&id, Duration::from_secs(120)).await;
+    assert_eq!(done["status"], "succeeded", "{}", done["result"]);
+    let output = api.get_raw(&format!("/v1/executions/{id}/output")).await?.text;
+    assert!(output.contains("making the virtualenv of weatherman with uv"), "{output}");
+    let id = api.run("weatherman.forecast", json!({})).await?;
+    let execution = api.finished(&id, Duration::from_secs(60)).await;
+    assert_eq!(execution["result"]["result"]["text"], "sunny in Ghent", "{}", execution["result"]);
+    Ok(())
+}

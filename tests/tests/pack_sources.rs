@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -93,7 +93,10 @@ async fn from_everywhere() -> Result<()> {
     }});
     std::fs::write(www.join("index.json"), index.to_string())?;
     let urls = json!(["file:///nowhere/index.json", format!("{base}/index.json")]).to_string();
-    let node = Node::start_with(NodeOptions { env: vec![("SQUALL_CONTENT__INDEX_URLS".to_owned(), urls)] }).await?;
+    let own = nix::unistd::Group::from_gid(nix::unistd::getgid())?.context("a group")?;
+    let env =
+        vec![("SQUALL_CONTENT__INDEX_URLS".to_owned(), urls), ("SQUALL_CONTENT__PACK_GROUP".to_owned(), own.name)];
+    let node = Node::start_with(NodeOptions { env }).await?;
     let api = node.admin().await?;
 
     let file = repo.source();
@@ -114,8 +117,14 @@ async fn from_everywhere() -> Result<()> {
         assert_eq!(api.get("/v1/packs/tools").await?["version"], version, "{source}");
         assert_eq!(said(&api, "tools.say").await?, word, "{source}");
     }
-    // The same commit is the same content, however often it is fetched.
+    // The same commit is the same content, however often it is fetched; what somebody did to its files is undone.
     installed(&api, &[&file]).await?;
+    let actions = node.data_dir.join("packs/tools/actions");
+    let mode = std::fs::metadata(&actions)?.permissions().mode();
+    assert_eq!(mode & 0o2070, 0o2070, "it is the group's: {mode:o}");
+    std::fs::write(actions.join("say.yaml"), say("edited by hand"))?;
+    installed(&api, &[&file]).await?;
+    assert_eq!(said(&api, "tools.say").await?, "two");
     let before = api.get("/v1/packs/tools/nodes").await?;
     installed(&api, &[&format!("{file}=main")]).await?;
     let after = api.get("/v1/packs/tools/nodes").await?;

@@ -148,3 +148,41 @@ async fn a_strangers_sensor_runs_as_the_api_says() -> Result<()> {
     node.stop(Duration::from_secs(30)).await?;
     Ok(())
 }
+
+/// Single-sensor mode: one sensor, though it is disabled, whose end is the node's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_for_one_sensor_ends_with_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    write_pack(dir.path())?;
+    let mut node = Node::start_in(dir.path(), NodeOptions::default()).await?;
+    let api = node.admin().await?;
+    api.post("/v1/packs/register", &json!({"packs": ["stranger"], "types": ["all"]})).await?;
+    enable(&api, false).await?;
+    node.stop(DEADLINE).await?;
+
+    let options = NodeOptions { env: vec![("SQUALL_SENSORS__ONLY".to_owned(), "stranger.Counter".to_owned())] };
+    let mut node = Node::start_in(dir.path(), options).await?;
+    let api = node.admin().await?;
+    let pid = eventually("it runs", DEADLINE, || async {
+        let found = api.get("/v1/sensortypes/stranger.Counter/state").await.ok()?;
+        (found["state"] == "running").then(|| found["pid"].as_i64()).flatten()
+    })
+    .await;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+    assert_eq!(node.ended(DEADLINE).await?.code(), Some(128 + 9), "{}", node.log());
+
+    let code = COUNTER.replace("count = int", "os._exit(7)\n        count = int").replace("VERSION", "1");
+    std::fs::write(dir.path().join("packs/stranger/sensors/counter.py"), code)?;
+    let alone = |sensor: &str| {
+        Command::new(binary("squall"))
+            .args(["dev", "--listen", "127.0.0.1:0", "--sensor-ref", sensor, "--data-dir"])
+            .arg(dir.path())
+            .output()
+    };
+    assert_eq!(alone("stranger.Counter")?.status.code(), Some(7));
+    let unknown = alone("stranger.Nobody")?;
+    assert_eq!(unknown.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(text.contains("stranger.Nobody"), "{text}");
+    Ok(())
+}

@@ -4,7 +4,8 @@
 //! the content's length (4 and 8 bytes, little-endian), the path, the content (of a link: where it leads).
 
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use super::error::InstallError;
@@ -79,6 +80,32 @@ pub fn read(bytes: &[u8], root: &Path, limits: Limits) -> Result<(), InstallErro
         symlink(target, root.join(part.path)).map_err(InstallError::disk(format!("can't write {}", part.path)))?;
     }
     Ok(())
+}
+
+/// Whether a directory that this bundle was unpacked into still has all of it; more doesn't count.
+pub fn is_written(bytes: &[u8], root: &Path) -> bool {
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else { return false };
+    while !rest.is_empty() {
+        let Some((part, after)) = part(rest) else { return false };
+        rest = after;
+        let path = root.join(part.path);
+        let is_same = match (part.kind, path.symlink_metadata()) {
+            (b'd', Ok(meta)) => meta.is_dir(),
+            (b'l', Ok(_)) => std::fs::read_link(&path).is_ok_and(|to| to.as_os_str().as_bytes() == part.content),
+            (kind, Ok(meta)) => {
+                let is_executable = meta.mode() & 0o100 != 0;
+                meta.is_file()
+                    && meta.len() == part.content.len() as u64
+                    && is_executable == (kind == b'x')
+                    && std::fs::read(&path).is_ok_and(|content| content == part.content)
+            }
+            (_, Err(_)) => false,
+        };
+        if !is_same {
+            return false;
+        }
+    }
+    true
 }
 
 /// Fails where something is there already: entries come once.

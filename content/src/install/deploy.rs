@@ -11,7 +11,7 @@ use model::{Id, PackContent};
 use store::{Query, StoreExt};
 
 use super::error::{InstallError, blocking};
-use super::{bundle, packs_root, tree};
+use super::{bundle, group, packs_root, tree};
 use crate::upsert::upsert;
 
 /// Where revisions lie, below the directory of packs.
@@ -107,8 +107,31 @@ pub async fn fetch(services: &Services, word: &PackContent) -> Result<PathBuf, I
     let bytes = services.store.get_blob(word.content).await?;
     let bytes = bytes.ok_or_else(|| InstallError::refused(format!("the content of pack \"{}\" is gone", word.pack)))?;
     let (pack, content) = (word.pack.clone(), word.content);
-    blocking(move || unpack(&root, &pack, content, &bytes)).await?;
+    let group = services.settings.pack_group.clone();
+    blocking(move || unpack(&root, &pack, content, &bytes, group.as_deref())).await?;
     Ok(directory)
+}
+
+/// Puts files back that somebody has edited in place, if this content is on this disk: who installs a pack once more
+/// wants it as it is published.
+pub async fn mend(services: &Services, pack: &str, bytes: &std::sync::Arc<Vec<u8>>) -> Result<(), InstallError> {
+    let (root, pack, bytes) = (packs_root(&services.settings), pack.to_owned(), bytes.clone());
+    let group = services.settings.pack_group.clone();
+    blocking(move || {
+        let target = revision(&root, &pack, Id::of_content(&bytes));
+        if !target.is_dir() || bundle::is_written(&bytes, &target) {
+            return Ok(());
+        }
+        let draft = draft(&root, &pack, &bytes, group.as_deref())?;
+        // Whatever runs in the old directory finds each file in one of the two.
+        let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &draft, nix::fcntl::AT_FDCWD, &target, flags)
+            .map_err(std::io::Error::from)
+            .map_err(InstallError::disk("can't put the pack's files back"))?;
+        used(&draft);
+        Ok(())
+    })
+    .await
 }
 
 /// What begins from now on runs in this revision, which [`fetch`] has brought.
@@ -159,22 +182,28 @@ pub fn linked(root: &Path) -> Vec<String> {
 }
 
 /// The revision's directory appears complete or not at all.
-fn unpack(root: &Path, pack: &str, content: Id, bytes: &[u8]) -> Result<(), InstallError> {
+fn unpack(root: &Path, pack: &str, content: Id, bytes: &[u8], group: Option<&str>) -> Result<(), InstallError> {
     let target = revision(root, pack, content);
+    let draft = draft(root, pack, bytes, group)?;
+    let renamed = match std::fs::rename(&draft, &target) {
+        // Somebody else was as fast: it is the same.
+        Err(_) if target.is_dir() => Ok(()),
+        renamed => renamed.map_err(InstallError::disk("can't unpack the pack")),
+    };
+    drop(std::fs::remove_dir_all(&draft));
+    renamed
+}
+
+/// The files of a bundle, in a directory beside the revisions that is left alone until it is renamed or a day old.
+fn draft(root: &Path, pack: &str, bytes: &[u8], group: Option<&str>) -> Result<PathBuf, InstallError> {
     let draft = root.join(REVISIONS).join(pack).join(format!(".draft-{}", uuid::Uuid::new_v4().simple()));
-    let failed = || InstallError::disk("can't unpack the pack");
-    std::fs::create_dir_all(&draft).map_err(failed())?;
-    let unpacked = bundle::read(bytes, &draft, tree::Limits::default()).and_then(|()| {
-        match std::fs::rename(&draft, &target) {
-            // Somebody else was as fast: it is the same.
-            Err(_) if target.is_dir() => Ok(()),
-            renamed => renamed.map_err(failed()),
-        }
-    });
-    if draft.exists() {
+    std::fs::create_dir_all(&draft).map_err(InstallError::disk("can't unpack the pack"))?;
+    if let Err(error) = bundle::read(bytes, &draft, tree::Limits::default()) {
         drop(std::fs::remove_dir_all(&draft));
+        return Err(error);
     }
-    unpacked
+    group::give(&draft, group);
+    Ok(draft)
 }
 
 fn switch(root: &Path, pack: &str, content: Id) -> Result<(), InstallError> {
@@ -258,8 +287,8 @@ mod tests {
         std::fs::create_dir(path.join("p")).unwrap();
         let (one, two) = (bytes("1"), bytes("2"));
         for (content, bytes) in [&one, &two] {
-            unpack(path, "p", *content, bytes).unwrap();
-            unpack(path, "p", *content, bytes).unwrap();
+            unpack(path, "p", *content, bytes, None).unwrap();
+            unpack(path, "p", *content, bytes, None).unwrap();
         }
         assert_eq!(current(path, "p"), None);
         switch(path, "p", one.0).unwrap();

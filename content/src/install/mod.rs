@@ -11,6 +11,7 @@ pub mod deploy;
 pub mod distribution;
 pub mod error;
 pub mod fetch;
+mod group;
 pub mod index;
 pub mod reports;
 pub mod revision;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod source;
 pub mod steps;
 pub mod tree;
+mod uv;
 pub mod virtualenv;
 
 pub use error::InstallError;

@@ -1,5 +1,6 @@
 //! The whole way: `packs.install` and `packs.uninstall` (spec/packs.md §6.3).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Id, PackContent};
@@ -173,7 +174,9 @@ async fn put_in_force(
         for one in staged.iter_mut() {
             let pack = one.pack.reference.as_str();
             workshop.progress.say(format!("distributing {pack}"));
-            let bytes = std::mem::take(&mut one.bundle);
+            let bytes = Arc::new(std::mem::take(&mut one.bundle));
+            deploy::mend(services, pack, &bytes).await?;
+            let bytes = Arc::unwrap_or_clone(bytes);
             let environment = virtualenv::current(&services.settings.base_path, pack).await;
             let old = deploy::wanted(services, pack).await?;
             before.push(Before { pack: pack.to_owned(), content: old, environment });

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use super::Workshop;
 use super::error::{InstallError, blocking};
+use super::{group, uv};
 
 /// What every virtualenv has, as StackStorm's have.
 const ALWAYS: &str = "six>=1.9.0,<2.0";
@@ -216,8 +217,10 @@ impl Build<'_> {
         let requirements = self.requirements.to_string_lossy().into_owned();
         let python = self.python.to_string_lossy().into_owned();
         let inner = format!("{directory}/bin/python");
-        let uv = works("uv").await;
-        say(format!("making the virtualenv of {pack} with {}", if uv { "uv" } else { "venv" }));
+        let not_uv = uv::why_not(&self.workshop.environment).await;
+        let uv = not_uv.is_none();
+        let with = not_uv.map_or_else(|| "uv".to_owned(), |reason| format!("venv ({reason})"));
+        say(format!("making the virtualenv of {pack} with {with}"));
         let made = if uv {
             self.step("uv", &["venv", "--quiet", "--system-site-packages", "--python", &python, &directory]).await
         } else {
@@ -241,6 +244,12 @@ impl Build<'_> {
         installed.map_err(|output| {
             InstallError::refused(format!("Failed to install requirements from \"{requirements}\": {output}"))
         })?;
+        let (directory, group) = (self.directory.to_owned(), self.workshop.services.settings.pack_group.clone());
+        blocking(move || {
+            group::give(&directory, group.as_deref());
+            Ok(())
+        })
+        .await?;
         let failed = InstallError::disk("can't mark the virtualenv as complete");
         tokio::fs::write(self.directory.join(MARK), "").await.map_err(failed)
     }
@@ -293,15 +302,4 @@ impl Drop for Group {
             let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
-}
-
-async fn works(program: &str) -> bool {
-    let run = tokio::process::Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .status();
-    matches!(tokio::time::timeout(Duration::from_secs(10), run).await, Ok(Ok(status)) if status.success())
 }

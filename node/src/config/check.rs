@@ -113,9 +113,12 @@ fn check_servers(config: &Config) -> Outcome {
 }
 
 fn check_cluster(config: &Config) -> Outcome {
-    let Config { cluster, node, .. } = config;
+    let Config { cluster, node, sensors, .. } = config;
     if node.roles.is_empty() {
         return fail("key `node.roles`: a node must have a role");
+    }
+    if sensors.only.is_some() && !node.has(Role::Sensors) {
+        return fail("key `sensors.only`: the node needs the role sensors");
     }
     let name_is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
     if cluster.name.is_empty() || cluster.name.len() > 40 || !cluster.name.chars().all(name_is_good) {

@@ -184,6 +184,8 @@ impl Default for Api {
 pub struct Content {
     /// Indexes of packs (addresses or files); StackStorm Exchange's if none is given.
     pub index_urls: Vec<String>,
+    /// The group that installed packs and their virtualenvs belong to, with the right to write.
+    pub pack_group: Option<String>,
     /// Directories that hold packs, besides the system packs and `<data_dir>/packs`.
     pub packs_dirs: Vec<PathBuf>,
     /// `configs/`, `overrides/` and `virtualenvs/` lie below it; the data directory if none is given.

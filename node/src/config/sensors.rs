@@ -21,7 +21,7 @@ pub enum Provider {
     Hash,
 }
 
-/// The same on all nodes of a cluster.
+/// The same on all nodes of a cluster, but for `only`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sensors {
@@ -30,6 +30,8 @@ pub struct Sensors {
     pub partition_file: Option<PathBuf>,
     /// For `hash`: ranges by name of a node.
     pub hash_ranges: BTreeMap<String, String>,
+    /// Single-sensor mode, of this node: the one sensor that it runs, and that no other node does meanwhile.
+    pub only: Option<String>,
 }
 
 impl Sensors {

@@ -35,7 +35,7 @@ pub use command::{COMMAND_VERSION, Claim, Command, Event, Granted, PermitHolder,
 pub use duties::{DutyState, Holder};
 pub use permits::{PermitKey, PermitSlot, Waiter};
 pub use secret::Secret;
-pub use sensors::{MAX_SENSORS, SENSORS_ROLE, SensorState};
+pub use sensors::{MAX_SENSORS, SENSOR_ROLE, SENSORS_ROLE, SensorState};
 pub use snapshot::{SNAPSHOT_FORMAT, SnapshotError};
 
 /// A node's permanent number within its cluster; never reused.

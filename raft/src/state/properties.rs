@@ -17,13 +17,16 @@ fn newer() -> impl Strategy<Value = Command> {
     let key = prop::sample::select(vec!["a", "b", ""]).prop_map(str::to_owned);
     let request = prop::sample::select(vec!["r1", "r2", "r3", "r4"]).prop_map(str::to_owned);
     let duty = prop::sample::select(Duty::ALL.to_vec());
+    let roles: [&[&str]; 5] =
+        [&[], &[SENSORS_ROLE], &[SENSORS_ROLE], &[SENSORS_ROLE, "sensor:p.a"], &[SENSORS_ROLE, "sensor:p.e"]];
+    let roles = prop::sample::select(roles.to_vec());
     prop_oneof![
         1 => Just(Command::SetVersion { version: 2 }),
-        6 => (node.clone(), prop::collection::btree_set(duty.clone(), 0..4), any::<bool>(), epoch.clone(), 1u64..6).prop_map(
-            |(node, duties, sensors, after, nonce)| Command::RegisterSession {
+        6 => (node.clone(), prop::collection::btree_set(duty.clone(), 0..4), roles, epoch.clone(), 1u64..6).prop_map(
+            |(node, duties, roles, after, nonce)| Command::RegisterSession {
                 node,
                 name: format!("n{node}"),
-                roles: sensors.then(|| SENSORS_ROLE.to_owned()).into_iter().collect(),
+                roles: roles.iter().map(|role| (*role).to_owned()).collect(),
                 duties,
                 ttl_ms: 4_000,
                 lease_ms: 1_200,
@@ -90,24 +93,33 @@ fn older() -> impl Strategy<Value = Command> {
 
 fn check_sensors(state: &State) {
     let runs = |session: &SessionState| session.is_eligible() && session.roles.contains(SENSORS_ROLE);
-    let nodes: Vec<NodeId> =
-        state.sessions.iter().filter(|(_, session)| runs(session)).map(|(&node, _)| node).collect();
-    let wanted = state.wanted_sensors().count();
-    for sensor in state.sensors.values() {
-        let suits = |node: &NodeId| sensor.may_run_on(&state.sessions[node].name);
-        let nowhere = !nodes.iter().any(suits);
+    let nodes: Vec<(NodeId, Option<&str>)> = state
+        .sessions
+        .iter()
+        .filter(|(_, session)| runs(session))
+        .map(|(&node, session)| (node, session.dedicated_to()))
+        .collect();
+    let is_dedicated = |sensor: &String| nodes.iter().any(|(_, only)| *only == Some(sensor));
+    for (name, sensor) in &state.sensors {
+        let suits = |node: NodeId| match state.sessions[&node].dedicated_to() {
+            Some(only) => only == name,
+            None => sensor.may_run_on(&state.sessions[&node].name) && !is_dedicated(name),
+        };
+        let nowhere = !nodes.iter().any(|(node, _)| suits(*node));
         assert!(sensor.holder.is_some() || (!sensor.unwanted && nowhere), "a wanted sensor is free");
         let stays = sensor.holder.filter(|_| !sensor.moves && !sensor.unwanted && !nodes.is_empty());
-        assert!(stays.is_none_or(|holder| suits(&holder.node)), "a sensor is where it may not be");
+        assert!(stays.is_none_or(|holder| suits(holder.node)), "a sensor is where it may not be");
         assert!(sensor.epoch <= state.last_sensor_epoch);
     }
-    for &node in &nodes {
+    let wanted = state.wanted_sensors().filter(|sensor| !is_dedicated(sensor)).count();
+    let for_all: Vec<NodeId> = nodes.iter().filter(|(_, only)| only.is_none()).map(|(node, _)| *node).collect();
+    for &node in &for_all {
         let keeps = |sensor: &&SensorState| {
             let is_there = sensor.holder.is_some_and(|holder| holder.node == node);
             is_there && !sensor.moves && !sensor.unwanted && sensor.nodes.is_empty()
         };
         let keeps = state.sensors.values().filter(keeps).count();
-        assert!(keeps <= wanted.div_ceil(nodes.len()), "more sensors than the bound");
+        assert!(keeps <= wanted.div_ceil(for_all.len()), "more sensors than the bound");
     }
 }
 

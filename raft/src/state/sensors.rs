@@ -8,6 +8,9 @@
 //! A sensor that is pinned to nodes runs on one of those or nowhere; it counts for the bound, and the bound doesn't move
 //! it.
 //!
+//! A node may be dedicated to one sensor (its session has the role `sensor:<ref>`): it runs that one and nothing else, and
+//! while it is there nobody else does. It doesn't count for the bound, and neither does its sensor.
+//!
 //! A sensor is given away only when its holder has released it (it has stopped the process) or the holder's lease is
 //! over (the session is suspended or ended).
 
@@ -23,6 +26,8 @@ use super::{MAX_KEY_BYTES, NodeId, SessionState, State};
 pub const MAX_SENSORS: usize = 10_000;
 /// The role of the nodes that run sensors.
 pub const SENSORS_ROLE: &str = "sensors";
+/// Beginning of the role, beside [`SENSORS_ROLE`], of a node that runs one sensor alone; its ref follows.
+pub const SENSOR_ROLE: &str = "sensor:";
 
 /// One sensor. A free one that nobody wants doesn't exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +52,31 @@ impl SensorState {
     }
 }
 
+/// Where sensors may go.
+struct Places {
+    /// What each node has and will keep, so far.
+    load: BTreeMap<NodeId, usize>,
+    /// Sensors that have a node of their own.
+    dedicated: BTreeSet<String>,
+    /// Most for a node that may run any sensor; none if there is no such node.
+    bound: Option<usize>,
+}
+
 impl SessionState {
     fn runs_sensors(&self) -> bool {
         self.is_eligible() && self.roles.contains(SENSORS_ROLE)
+    }
+
+    /// The sensor that its node alone runs, and alone.
+    pub(super) fn dedicated_to(&self) -> Option<&str> {
+        self.roles.iter().find_map(|role| role.strip_prefix(SENSOR_ROLE))
+    }
+
+    fn may_run(&self, sensor: &str, state: &SensorState, dedicated: &BTreeSet<String>) -> bool {
+        match self.dedicated_to() {
+            Some(only) => only == sensor,
+            None => state.may_run_on(&self.name) && !dedicated.contains(sensor),
+        }
     }
 }
 
@@ -143,25 +170,21 @@ impl State {
     /// Forgets what nobody wants, gives free sensors to nodes, and asks for those that are in the wrong place.
     pub(super) fn place_sensors(&mut self, events: &mut Vec<Event>) {
         self.sensors.retain(|_, state| state.holder.is_some() || !state.unwanted);
-        let nodes = self.sessions.iter().filter(|(_, session)| session.runs_sensors());
-        // What each node has and will keep, so far.
-        let mut load: BTreeMap<NodeId, usize> = nodes.map(|(&node, _)| (node, 0)).collect();
-        if load.is_empty() {
+        let mut places = self.places();
+        if places.load.is_empty() {
             // Nobody could take over: who still runs something goes on.
             self.sensors.values_mut().for_each(|state| state.moves = false);
             return;
         }
-        let wanted = self.sensors.values().filter(|state| !state.unwanted).count();
-        let bound = wanted.div_ceil(load.len());
-        for state in self.sensors.values() {
+        for (sensor, state) in &self.sensors {
             if let (Some(holder), false) = (state.holder, state.unwanted)
-                && self.may_stay(state, holder.node)
-                && let Some(load) = load.get_mut(&holder.node)
+                && self.may_stay(sensor, state, holder.node, &places)
+                && let Some(load) = places.load.get_mut(&holder.node)
             {
                 *load += 1;
             }
         }
-        let from = self.choose_moves(&load, bound);
+        let from = self.choose_moves(&places);
         for (sensor, state) in &mut self.sensors {
             let Some(holder) = state.holder.filter(|_| !state.unwanted) else { continue };
             let moves = from.contains(sensor);
@@ -170,59 +193,75 @@ impl State {
             }
             state.moves = moves;
             // One in a place where it may not be was never counted there.
-            let counted = self.sessions.get(&holder.node).is_some_and(|session| state.may_run_on(&session.name));
+            let session = self.sessions.get(&holder.node);
+            let counted = session.is_some_and(|session| session.may_run(sensor, state, &places.dedicated));
             if moves
                 && counted
-                && let Some(load) = load.get_mut(&holder.node)
+                && let Some(load) = places.load.get_mut(&holder.node)
             {
                 *load -= 1;
             }
         }
-        self.give_free_sensors(&mut load, bound, events);
+        self.give_free_sensors(&mut places, events);
+    }
+
+    fn places(&self) -> Places {
+        let nodes = || self.sessions.iter().filter(|(_, session)| session.runs_sensors());
+        let dedicated: BTreeSet<String> =
+            nodes().filter_map(|(_, session)| session.dedicated_to()).map(str::to_owned).collect();
+        let for_all = nodes().filter(|(_, session)| session.dedicated_to().is_none()).count();
+        let wanted = self.sensors.iter().filter(|(sensor, state)| !state.unwanted && !dedicated.contains(*sensor));
+        let bound = (for_all > 0).then(|| wanted.count().div_ceil(for_all));
+        Places { load: nodes().map(|(&node, _)| (node, 0)).collect(), dedicated, bound }
     }
 
     /// Held sensors that are to leave their nodes: those of nodes that may run none, and what is above the bound.
-    fn choose_moves(&self, load: &BTreeMap<NodeId, usize>, bound: usize) -> BTreeSet<String> {
+    fn choose_moves(&self, places: &Places) -> BTreeSet<String> {
         let mut held: BTreeMap<NodeId, Vec<(bool, u64, &String)>> = BTreeMap::new();
         let mut moves = BTreeSet::new();
         for (sensor, state) in &self.sensors {
             let Some(holder) = state.holder.filter(|_| !state.unwanted) else { continue };
-            if !self.may_stay(state, holder.node) {
+            let is_dedicated = places.dedicated.contains(sensor);
+            if !self.may_stay(sensor, state, holder.node, places) {
                 moves.insert(sensor.clone());
-            } else if load.contains_key(&holder.node) {
-                if !state.nodes.is_empty() {
+            } else if places.load.contains_key(&holder.node) {
+                if !state.nodes.is_empty() || is_dedicated {
                     continue;
                 }
                 // What is already moving goes on doing so; then what suits the node least.
                 held.entry(holder.node).or_default().push((!state.moves, score(sensor, holder.node), sensor));
-            } else {
+            } else if is_dedicated || places.bound.is_some() {
                 moves.insert(sensor.clone());
             }
         }
         for (node, mut sensors) in held {
-            let above = load.get(&node).map_or(0, |load| load.saturating_sub(bound));
+            let load = places.load.get(&node).copied().unwrap_or_default();
+            let above = places.bound.map_or(0, |bound| load.saturating_sub(bound));
             sensors.sort_unstable();
             moves.extend(sensors.into_iter().take(above).map(|(_, _, sensor)| sensor.clone()));
         }
         moves
     }
 
-    fn may_stay(&self, sensor: &SensorState, node: NodeId) -> bool {
+    fn may_stay(&self, sensor: &str, state: &SensorState, node: NodeId, places: &Places) -> bool {
         // Of a node without a session the name isn't known: there it can't stay anyway.
-        self.sessions.get(&node).is_none_or(|session| sensor.may_run_on(&session.name))
+        self.sessions.get(&node).is_none_or(|session| session.may_run(sensor, state, &places.dedicated))
     }
 
-    fn give_free_sensors(&mut self, load: &mut BTreeMap<NodeId, usize>, bound: usize, events: &mut Vec<Event>) {
+    fn give_free_sensors(&mut self, places: &mut Places, events: &mut Vec<Event>) {
         // Those that have no choice go first.
         let free = self.sensors.iter().filter(|(_, state)| state.holder.is_none());
-        let mut free: Vec<(bool, String)> =
-            free.map(|(sensor, state)| (state.nodes.is_empty(), sensor.clone())).collect();
+        let mut free: Vec<(bool, String)> = free
+            .map(|(sensor, state)| (state.nodes.is_empty() && !places.dedicated.contains(sensor), sensor.clone()))
+            .collect();
         free.sort_unstable();
-        for (_, sensor) in &free {
+        for (is_bounded, sensor) in &free {
             let Some(state) = self.sensors.get_mut(sensor) else { continue };
-            let suits = |node: &NodeId| self.sessions.get(node).is_some_and(|session| state.may_run_on(&session.name));
-            let is_pinned = !state.nodes.is_empty();
-            let below = load.iter().filter(|(node, load)| (is_pinned || **load < bound) && suits(node));
+            let suits = |node: &NodeId| {
+                self.sessions.get(node).is_some_and(|session| session.may_run(sensor, state, &places.dedicated))
+            };
+            let has_room = |load: usize| !is_bounded || places.bound.is_some_and(|bound| load < bound);
+            let below = places.load.iter().filter(|(node, load)| has_room(**load) && suits(node));
             let below = below.map(|(&node, _)| node);
             let Some(node) = below.max_by_key(|&node| (score(sensor, node), node)) else { continue };
             let Some(session) = self.sessions.get(&node) else { continue };
@@ -230,7 +269,7 @@ impl State {
             state.epoch = self.last_sensor_epoch;
             state.holder = Some(Holder { node, session: session.epoch });
             state.moves = false;
-            *load.entry(node).or_default() += 1;
+            *places.load.entry(node).or_default() += 1;
             events.push(Event::SensorAssigned { sensor: sensor.clone(), node, epoch: state.epoch });
         }
     }

@@ -43,6 +43,14 @@ impl std::fmt::Debug for SensorContainer {
     }
 }
 
+/// Cancels `over` once the only sensor has ended; never returns.
+async fn end_with(mut last: watch::Receiver<Option<i32>>, over: CancellationToken) {
+    if last.wait_for(Option::is_some).await.is_ok() {
+        over.cancel();
+    }
+    std::future::pending().await
+}
+
 /// Keepers by their task.
 #[derive(Default)]
 struct Keepers {
@@ -73,13 +81,17 @@ impl SensorContainer {
     }
 
     /// Works until `cancel`; then all processes end, all sensors are released, and it returns.
-    pub async fn run(self, cancel: CancellationToken) {
+    ///
+    /// With [`SensorOptions::only`] it also ends with that sensor's process, and returns its exit code.
+    pub async fn run(self, cancel: CancellationToken) -> Option<i32> {
         let (known, on_known) = watch::channel(Arc::new(Known::default()));
         let (triggers, on_triggers) = watch::channel(Arc::default());
         let (notices, on_notices) = mpsc::channel(NOTICES);
+        let (last, on_last) = watch::channel(None);
         let follower = Follower {
             services: self.services.clone(),
             reconcile: self.launcher.options.reconcile,
+            only: self.launcher.options.only.clone(),
             owned: self.owned.clone(),
             known,
             triggers,
@@ -91,12 +103,16 @@ impl SensorContainer {
             known: on_known,
             triggers: on_triggers,
             notices,
+            last,
         });
         let never = CancellationToken::new();
         let node = self.launcher.options.node.clone();
         let mut reporter = Reporter::new(self.services.clone(), self.states.clone(), node);
+        // The keepers end with the only sensor, too.
+        let over = cancel.child_token();
         tokio::select! {
-            () = self.keep(shared, &cancel) => {}
+            () = self.keep(shared, over.clone()) => {}
+            () = end_with(on_last.clone(), over) => {}
             () = reporter.run() => {}
             // These go on while the sensors end.
             () = follower.run(never) => {}
@@ -104,9 +120,10 @@ impl SensorContainer {
             () = self.keep_house() => {}
         }
         reporter.finish().await;
+        *on_last.borrow()
     }
 
-    async fn keep(&self, shared: Arc<Shared>, cancel: &CancellationToken) {
+    async fn keep(&self, shared: Arc<Shared>, cancel: CancellationToken) {
         let mut owned = self.owned.clone();
         let mut has_owner = true;
         let mut keepers = Keepers::default();

@@ -41,6 +41,8 @@ pub struct Shared {
     pub triggers: watch::Receiver<Triggers>,
     /// Events about processes, that nothing waits for.
     pub notices: mpsc::Sender<Dispatch>,
+    /// How the only sensor of its node ended.
+    pub last: watch::Sender<Option<i32>>,
 }
 
 /// Keeps one sensor under one epoch.
@@ -240,6 +242,12 @@ impl Keeper {
             }
             End::Exited(exit, lived, stderr) => {
                 self.announce_exit(spec, exit);
+                if self.is_only() {
+                    states.failed(name, &death(exit, stderr));
+                    self.shared.last.send_replace(Some(exit_code(exit)));
+                    self.finished = Some(spec.stamp);
+                    return;
+                }
                 match self.respawn.on_exit(exit, lived) {
                     Next::Rest => {
                         tracing::warn!(sensor = name, "the sensor ended by itself; it rests until it is changed");
@@ -255,6 +263,11 @@ impl Keeper {
             }
             End::Failed(error) => {
                 states.failed(name, &error);
+                if self.is_only() {
+                    self.shared.last.send_replace(Some(1));
+                    self.finished = Some(spec.stamp);
+                    return;
+                }
                 self.respawn.on_failure()
             }
         };
@@ -269,6 +282,10 @@ impl Keeper {
         states.set(name, SensorState::BackingOff, None);
         states.change(name, |status| status.restarts += 1);
         self.pause = Some((spec.stamp, Instant::now() + pause));
+    }
+
+    fn is_only(&self) -> bool {
+        self.shared.launcher.options.only.is_some()
     }
 
     /// One process from its start to its end; false if it may still be there.
@@ -539,6 +556,15 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// As shells tell it.
+const fn exit_code(exit: Exit) -> i32 {
+    match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => 128 + signal,
+        Exit::Unknown => 1,
     }
 }
 

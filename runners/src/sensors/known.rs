@@ -49,6 +49,8 @@ pub type Triggers = Arc<Vec<Arc<Trigger>>>;
 pub struct Follower {
     pub services: Arc<Services>,
     pub reconcile: Duration,
+    /// Looks for this sensor alone, enabled or not.
+    pub only: Option<String>,
     pub owned: watch::Receiver<Owned>,
     pub known: watch::Sender<Arc<Known>>,
     pub triggers: watch::Sender<Triggers>,
@@ -98,7 +100,7 @@ impl Follower {
     }
 
     async fn look_for_sensors(&self) -> bool {
-        match read_specs(&self.services).await {
+        match read_specs(&self.services, self.only.as_deref()).await {
             Ok(specs) => {
                 let before = self.known.borrow().clone();
                 if before.specs != specs {
@@ -157,9 +159,10 @@ impl Due {
     }
 }
 
-async fn read_specs(services: &Services) -> Result<BTreeMap<String, Arc<Spec>>, StoreError> {
+async fn read_specs(services: &Services, only: Option<&str>) -> Result<BTreeMap<String, Arc<Spec>>, StoreError> {
     let store = &services.store;
-    let rows = store.search::<SensorType>(&Query::eq("enabled", true)).await?;
+    let query = only.map_or_else(|| Query::eq("enabled", true), |only| Query::eq("ref", only));
+    let rows = store.search::<SensorType>(&query).await?;
     let packs: BTreeSet<String> = rows.iter().map(|row| row.pack.clone()).collect();
     if packs.is_empty() {
         return Ok(BTreeMap::new());

@@ -85,6 +85,8 @@ pub struct SensorOptions {
     pub heartbeat_limit: Duration,
     /// Bytes of one message of a sensor.
     pub max_line: usize,
+    /// Runs this sensor alone, though it is disabled, and ends when its process does (spec/sensors.md §7).
+    pub only: Option<String>,
 }
 
 impl Default for SensorOptions {
@@ -102,6 +104,7 @@ impl Default for SensorOptions {
             reconcile: Duration::from_secs(30),
             heartbeat_limit: Duration::from_secs(60),
             max_line: 4 << 20,
+            only: None,
         }
     }
 }

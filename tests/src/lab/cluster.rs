@@ -62,6 +62,8 @@ pub struct Member {
     /// `http://ADDRESS:8080`.
     pub base: String,
     pub dir: PathBuf,
+    /// From its next start on it runs this sensor alone.
+    pub sensor_ref: Option<String>,
     child: Option<Child>,
 }
 
@@ -154,7 +156,14 @@ impl Lab {
             &["cluster", "cert", "--name", &name, "--host", &address, "--ca-dir", &ca.to_string_lossy(), "--out"],
             &dir,
         )?;
-        self.nodes.push(Member { name, index, base: format!("http://{address}:{HTTP}"), dir, child: None });
+        self.nodes.push(Member {
+            name,
+            index,
+            base: format!("http://{address}:{HTTP}"),
+            dir,
+            sensor_ref: None,
+            child: None,
+        });
         Ok(())
     }
 
@@ -235,6 +244,9 @@ impl Lab {
         // Numbers for benchmarks are no configuration.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SQUALL_BENCH")) {
             command.env_remove(name);
+        }
+        if let Some(sensor) = &node.sensor_ref {
+            command.env("SQUALL_SENSORS__ONLY", sensor);
         }
         let child = command
             .args(["server", "--config"])
