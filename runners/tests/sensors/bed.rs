@@ -52,7 +52,7 @@ pub struct Node {
     pub released: Arc<Mutex<Vec<(String, u64)>>>,
     pub states: SensorStates,
     pub cancel: CancellationToken,
-    container: Option<JoinHandle<()>>,
+    container: Option<JoinHandle<Option<i32>>>,
 }
 
 impl std::ops::Deref for Bed {
